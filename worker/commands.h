@@ -1,11 +1,13 @@
 /* commands.h - the subcommands of millrace-worker, one function and one file (cmd_NAME.c) each.
- * argv[0] is the subcommand's name. They return the exit status: 0 done, 1 the work failed, 2 unusable arguments. */
+ * argv[0] is the subcommand's name. They return the exit status: 0 done, 1 the work failed, 2
+ * unusable arguments. */
 #ifndef MILLRACE_WORKER_COMMANDS_H
 #define MILLRACE_WORKER_COMMANDS_H
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-/* X(name, arguments, what it does) -> int cmd_NAME(int argc, char **argv); add a row, then write cmd_NAME.c. */
+/* X(name, arguments, what it does) -> int cmd_NAME(int argc, char **argv); add a row, then write
+ * cmd_NAME.c. */
 #define WORKER_COMMANDS(X)
 
 #define X(name, args, help) int cmd_##name(int argc, char **argv);

@@ -1,31 +1,35 @@
 /* proto.h - what the gateway and a worker say to each other. The header is the protocol document.
  *
- * One sealed memfd per worker process, created by the gateway, inherited by the worker as a descriptor and
- * dropped when that worker is gone: the next one gets a fresh memfd and a new epoch.
+ * One sealed memfd per worker process, created by the gateway, inherited by the worker as a
+ * descriptor and dropped when that worker is gone: the next one gets a fresh memfd and a new epoch.
  *
- *   0            4096                                                                        total_bytes
- *   | shm_header | status | submit ring (gateway -> worker) | event ring (worker -> gateway) | payload space |
+ *   0            4096 total_bytes | shm_header | status | submit ring (gateway -> worker) | event
+ * ring (worker -> gateway) | payload space |
  *
- *   gateway ──SUBMIT, CANCEL, PAUSE ...──▶ submit ring ──▶ worker        eventfd "work":  gateway -> worker
- *   gateway ◀── event ring ◀──ADMITTED, DELTA, FINISHED ...── worker     eventfd "news":  worker -> gateway
+ *   gateway ──SUBMIT, CANCEL, PAUSE ...──▶ submit ring ──▶ worker        eventfd "work":  gateway
+ * -> worker gateway ◀── event ring ◀──ADMITTED, DELTA, FINISHED ...── worker     eventfd "news":
+ * worker -> gateway
  *
- * Small records travel inside the rings (ring.h). A job's body (up to megabytes) is written by the gateway
- * into the payload space, which the gateway alone allocates; SUBMIT names offset and length. The worker
- * copies it out and answers TAKEN; then the gateway may reuse the extent.
+ * Small records travel inside the rings (ring.h). A job's body (up to megabytes) is written by the
+ * gateway into the payload space, which the gateway alone allocates; SUBMIT names offset and
+ * length. The worker copies it out and answers TAKEN; then the gateway may reuse the extent.
  *
  * Life of a job, as events:
  *
  *   SUBMIT ─▶ TAKEN ─▶ ADMITTED ─▶ DELTA* ─▶ CHOICE_DONE (one per choice) ─▶ FINISHED
  *                          │           └─────────────────────────────────▶ FAILED
- *                          └─▶ EMBEDDING* ─▶ FINISHED        any time: CANCEL ─▶ FINISHED (reason CANCELLED)
+ *                          └─▶ EMBEDDING* ─▶ FINISHED        any time: CANCEL ─▶ FINISHED (reason
+ * CANCELLED)
  *
  * Invariant: exactly one terminal event (FINISHED or FAILED) per SUBMIT, and nothing after it.
- * Every decode step of a choice yields one DELTA, even with empty text (bytes held back for UTF-8 or a stop
- * string): so the gateway's count of tokens, and its usage journal, are exact at every moment.
+ * Every decode step of a choice yields one DELTA, even with empty text (bytes held back for UTF-8
+ * or a stop string): so the gateway's count of tokens, and its usage journal, are exact at every
+ * moment.
  *
- * Replay (failover): SUBMIT may carry the tokens already delivered per choice. The worker feeds them through
- * prefill and through its text pipeline, says nothing about them, and goes on with the next token. Text is a
- * pure function of the tokens, sampling is keyed by (seed, choice, position): the client can't see the seam.
+ * Replay (failover): SUBMIT may carry the tokens already delivered per choice. The worker feeds
+ * them through prefill and through its text pipeline, says nothing about them, and goes on with the
+ * next token. Text is a pure function of the tokens, sampling is keyed by (seed, choice, position):
+ * the client can't see the seam.
  *
  * Numbers are little-endian, structs have no implicit padding (static_asserts below).
  * Trust: neither side believes a length or an offset of the other: copy once, check, then use. */
@@ -41,8 +45,8 @@
 #define PROTO_VERSION 1u
 
 enum {
-    PROTO_MAX_CHOICES = 128,       /* OpenAI's bound of `n` */
-    PROTO_MAX_TOP_LOGPROBS = 20,   /* OpenAI's bound */
+    PROTO_MAX_CHOICES = 128,     /* OpenAI's bound of `n` */
+    PROTO_MAX_TOP_LOGPROBS = 20, /* OpenAI's bound */
     PROTO_MAX_STOPS = 16,
     PROTO_MAX_STOP_BYTES = 1024,
     PROTO_MAX_LOGIT_BIAS = 1024,
@@ -73,7 +77,8 @@ enum rec_type {
 #undef X
 };
 
-/* ---- records to the worker ---------------------------------------------------------------------------- */
+/* ---- records to the worker
+ * ---------------------------------------------------------------------------- */
 
 struct rec_empty { /* CANCEL, PAUSE, RESUME: the job id stands in the ring header. DRAIN: no job */
     uint64_t zero;
@@ -84,7 +89,8 @@ struct rec_submit {
     uint64_t bytes;  /* of the whole job body */
 };
 
-/* ---- records to the gateway --------------------------------------------------------------------------- */
+/* ---- records to the gateway
+ * --------------------------------------------------------------------------- */
 
 struct rec_taken {
     uint64_t offset; /* the extent that the worker no longer needs */
@@ -97,11 +103,17 @@ struct rec_admitted { /* the prompt is tokenized and fits; computing starts */
     uint32_t zero;
 };
 
-enum delta_kind { DELTA_CONTENT = 0, DELTA_REASONING = 1, DELTA_TOOL_NAME = 2, DELTA_TOOL_ARGS = 3 };
+enum delta_kind {
+    DELTA_CONTENT = 0,
+    DELTA_REASONING = 1,
+    DELTA_TOOL_NAME = 2,
+    DELTA_TOOL_ARGS = 3
+};
 
-/* Followed by n_tokens i32 token ids, text_bytes of UTF-8, logprob_bytes of logprob entries, in that order.
- * Logprob entries, for each of the n_tokens: struct logprob_entry of the chosen token (n_top says how many
- * alternatives follow it), its bytes, then each alternative with its bytes; packed, no padding. */
+/* Followed by n_tokens i32 token ids, text_bytes of UTF-8, logprob_bytes of logprob entries, in
+ * that order. Logprob entries, for each of the n_tokens: struct logprob_entry of the chosen token
+ * (n_top says how many alternatives follow it), its bytes, then each alternative with its bytes;
+ * packed, no padding. */
 struct rec_delta {
     uint16_t choice;
     uint16_t kind;       /* enum delta_kind of the text */
@@ -147,7 +159,8 @@ struct rec_finished { /* exact counts of this worker's work on the job; sums ove
     uint32_t cached_tokens;
     uint32_t completion_tokens; /* sampled or replayed, the end token included */
     uint32_t reasoning_tokens;
-    uint32_t computed_tokens; /* positions run through the model: prompt not cached, completion, recomputed */
+    uint32_t computed_tokens; /* positions run through the model: prompt not cached, completion,
+                                 recomputed */
     uint64_t queue_ns;        /* in the worker, before the first step */
     uint64_t prefill_ns;
     uint64_t decode_ns;
@@ -155,7 +168,8 @@ struct rec_finished { /* exact counts of this worker's work on the job; sums ove
 
 /* Followed by message_bytes of UTF-8: one line, safe to show to the client. */
 struct rec_failed {
-    uint32_t err;           /* enum err: CONTEXT_LENGTH, TEMPLATE, INVALID, UNSUPPORTED, NOMEM, INTERNAL ... */
+    uint32_t
+        err; /* enum err: CONTEXT_LENGTH, TEMPLATE, INVALID, UNSUPPORTED, NOMEM, INTERNAL ... */
     uint32_t param;         /* enum job_param: the field at fault */
     uint32_t prompt_tokens; /* where known: for "your messages resulted in N tokens" */
     uint32_t context;
@@ -163,8 +177,8 @@ struct rec_failed {
     uint32_t zero;
 };
 
-/* Followed by `bytes` of UTF-8. MODEL_INFO: a JSON object, once, before the state turns READY. FATAL: why the worker
- * ends, one line. */
+/* Followed by `bytes` of UTF-8. MODEL_INFO: a JSON object, once, before the state turns READY.
+ * FATAL: why the worker ends, one line. */
 struct rec_text {
     uint32_t bytes;
     uint32_t zero;
@@ -182,11 +196,19 @@ enum job_param {
     PARAM_STOP,
 };
 
-/* ---- a job's body in the payload space ------------------------------------------------------------------
+/* ---- a job's body in the payload space
+ * ------------------------------------------------------------------
  *
- *   | struct job_head | section | section | ...   section: u32 kind, u32 bytes, bytes, zeros up to 8 */
+ *   | struct job_head | section | section | ...   section: u32 kind, u32 bytes, bytes, zeros up to
+ * 8 */
 
-enum job_kind { JOB_CHAT = 0, JOB_COMPLETION = 1, JOB_EMBEDDING = 2, JOB_TOKENIZE = 3, JOB_DETOKENIZE = 4 };
+enum job_kind {
+    JOB_CHAT = 0,
+    JOB_COMPLETION = 1,
+    JOB_EMBEDDING = 2,
+    JOB_TOKENIZE = 3,
+    JOB_DETOKENIZE = 4
+};
 
 enum job_flags {
     JOB_IGNORE_EOS = 1u << 0,
@@ -197,19 +219,19 @@ enum job_flags {
 };
 
 struct job_head {
-    uint32_t version;    /* PROTO_VERSION */
-    uint16_t kind;       /* enum job_kind */
-    uint16_t n;          /* choices, 1..PROTO_MAX_CHOICES */
-    uint32_t flags;      /* enum job_flags */
-    uint32_t max_tokens; /* per choice; 0: what the context leaves */
-    uint64_t seed;       /* always set: the gateway draws one where the client gave none */
-    uint64_t cache_salt; /* prefixes are shared only between equal salts (one per API key) */
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
-    int32_t priority;     /* higher first */
-    float temperature;    /* 0: greedy */
-    float top_p;          /* 1: off */
-    float min_p;          /* 0: off */
-    int32_t top_k;        /* 0: off */
+    uint32_t version;         /* PROTO_VERSION */
+    uint16_t kind;            /* enum job_kind */
+    uint16_t n;               /* choices, 1..PROTO_MAX_CHOICES */
+    uint32_t flags;           /* enum job_flags */
+    uint32_t max_tokens;      /* per choice; 0: what the context leaves */
+    uint64_t seed;            /* always set: the gateway draws one where the client gave none */
+    uint64_t cache_salt;      /* prefixes are shared only between equal salts (one per API key) */
+    uint64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none */
+    int32_t priority;         /* higher first */
+    float temperature;        /* 0: greedy */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    int32_t top_k;            /* 0: off */
     float repetition_penalty; /* 1: off */
     float frequency_penalty;  /* 0: off */
     float presence_penalty;   /* 0: off */
@@ -221,19 +243,22 @@ struct job_head {
 };
 
 enum job_section {
-    SECTION_REQUEST_JSON = 1, /* chat: {"messages":[...],"tools":[...],"chat_template_kwargs":{...}} */
+    SECTION_REQUEST_JSON =
+        1, /* chat: {"messages":[...],"tools":[...],"chat_template_kwargs":{...}} */
     SECTION_PROMPT_TEXT = 2,
     SECTION_PROMPT_TOKENS = 3, /* i32[] */
     SECTION_STOP = 4,          /* one stop string; repeated */
     SECTION_LOGIT_BIAS = 5,    /* { i32 token; f32 bias }[] */
-    SECTION_REPLAY = 6,        /* u32 choice, u32 zero, i32 tokens[]; one per choice with delivered tokens */
-    SECTION_INPUT_TEXT = 7,    /* embedding: one input; repeated, in order with INPUT_TOKENS */
+    SECTION_REPLAY =
+        6, /* u32 choice, u32 zero, i32 tokens[]; one per choice with delivered tokens */
+    SECTION_INPUT_TEXT = 7, /* embedding: one input; repeated, in order with INPUT_TOKENS */
     SECTION_INPUT_TOKENS = 8,
     SECTION_SCHEMA_JSON = 9, /* structured output */
     SECTION_GRAMMAR = 10,
 };
 
-/* ---- the memfd's first page --------------------------------------------------------------------------- */
+/* ---- the memfd's first page
+ * --------------------------------------------------------------------------- */
 
 enum worker_state {
     WORKER_STARTING = 0,
@@ -255,14 +280,16 @@ struct shm_header { /* written by the gateway before the worker starts, constant
     uint64_t payload_offset, payload_bytes;
 };
 
-/* Written by the worker with relaxed stores, read by the gateway at any time: gauges, never used as lengths. */
+/* Written by the worker with relaxed stores, read by the gateway at any time: gauges, never used as
+ * lengths. */
 struct shm_status {
     _Atomic uint32_t state; /* enum worker_state */
     _Atomic uint32_t load_permille;
-    _Atomic uint64_t steps;        /* engine steps done: the heartbeat while jobs are held */
-    _Atomic uint64_t last_step_ns; /* CLOCK_MONOTONIC; the idle loop bumps it at least twice a second, too */
-    _Atomic uint32_t running;      /* sequences in the batch */
-    _Atomic uint32_t waiting;      /* jobs taken, not yet in the batch */
+    _Atomic uint64_t steps; /* engine steps done: the heartbeat while jobs are held */
+    _Atomic uint64_t
+        last_step_ns; /* CLOCK_MONOTONIC; the idle loop bumps it at least twice a second, too */
+    _Atomic uint32_t running; /* sequences in the batch */
+    _Atomic uint32_t waiting; /* jobs taken, not yet in the batch */
     _Atomic uint32_t kv_blocks_total, kv_blocks_used;
     _Atomic uint64_t prompt_tokens, cached_tokens, generated_tokens, preemptions;
 };

@@ -1,14 +1,16 @@
 /* matmul.h - y = x W^T for float activations and weights of any qtype.
  *
- *   x [n_tok, n_in] f32 row-major    W [n_out, n_in] rows of blocks, as in the file    y [n_tok, n_out] f32
+ *   x [n_tok, n_in] f32 row-major    W [n_out, n_in] rows of blocks, as in the file    y [n_tok,
+ * n_out] f32
  *
- * Promise (batch invariance): y[t, o] depends on x[t, :] and W[o, :] alone, bit for bit - not on n_tok, on t, on
- * the number of threads, or on which call computed it. So decode (n_tok 1) and prefill give the same numbers.
- * Quantized types: x is quantized to 8 bits per block first; dots inside a block are exact integers; blocks
- * are summed in float32 in one fixed order. F32, F16, BF16 weights: float32 activations, one fixed order.
- * The instruction set (portable C, AVX2, AVX-512 VNNI, ...) is chosen once, at run time; all of them give the
- * same bits for quantized types, and for float types too unless this header says otherwise.
- * Thread: the caller of pool_run; one matmul at a time per workspace. */
+ * Promise (batch invariance): y[t, o] depends on x[t, :] and W[o, :] alone, bit for bit - not on
+ * n_tok, on t, on the number of threads, or on which call computed it. So decode (n_tok 1) and
+ * prefill give the same numbers. Quantized types: x is quantized to 8 bits per block first; dots
+ * inside a block are exact integers; blocks are summed in float32 in one fixed order. F32, F16,
+ * BF16 weights: float32 activations, one fixed order. The instruction set (portable C, AVX2,
+ * AVX-512 VNNI, ...) is chosen once, at run time; all of them give the same bits for quantized
+ * types, and for float types too unless this header says otherwise. Thread: the caller of pool_run;
+ * one matmul at a time per workspace. */
 #ifndef MILLRACE_WORKER_CPU_MATMUL_H
 #define MILLRACE_WORKER_CPU_MATMUL_H
 
@@ -26,12 +28,13 @@ struct weight {
 struct matmul_ws; /* opaque: quantized activations and unpacked panels */
 
 enum cpu_isa { CPU_ISA_C, CPU_ISA_AVX2, CPU_ISA_AVX512, CPU_ISA_AMX };
-enum cpu_isa cpu_isa_best(void);           /* what this processor and OS offer; MILLRACE_CPU_ISA=c|avx2|avx512|amx lowers it */
+enum cpu_isa cpu_isa_best(
+    void); /* what this processor and OS offer; MILLRACE_CPU_ISA=c|avx2|avx512|amx lowers it */
 const char *cpu_isa_name(enum cpu_isa isa);
 
 /* Room for up to max_tok rows of up to max_in columns. */
-enum err matmul_ws_open(struct matmul_ws **out, int max_tok, int max_in, int n_threads, enum cpu_isa isa,
-                        struct errmsg *why) MUST_CHECK;
+enum err matmul_ws_open(struct matmul_ws **out, int max_tok, int max_in, int n_threads,
+                        enum cpu_isa isa, struct errmsg *why) MUST_CHECK;
 void matmul_ws_close(struct matmul_ws *ws);
 
 /* One to three products of the same x at once (q, k, v; gate and up): x is quantized once.
@@ -41,13 +44,14 @@ struct matmul_out {
     float *y;
     int ldy;
 };
-void matmul(struct pool *pool, struct matmul_ws *ws, const struct matmul_out *out, int n_out, const float *x, int ldx,
-            int n_tok);
+void matmul(struct pool *pool, struct matmul_ws *ws, const struct matmul_out *out, int n_out,
+            const float *x, int ldx, int n_tok);
 
-/* Mixture of experts: token t's row goes through expert ids[t*n_used + u] (u < n_used); y[t*n_used+u, n_out].
- * experts: n_expert matrices of shape w, at data + e*expert_bytes. x rows: one per (t, u) when x_per_use, else per t.
- * Same numbers as matmul() with that expert's matrix. */
-void matmul_experts(struct pool *pool, struct matmul_ws *ws, const struct weight *w, size_t expert_bytes, int n_expert,
-                    const int32_t *ids, int n_used, int n_tok, const float *x, int ldx, int x_per_use, float *y, int ldy);
+/* Mixture of experts: token t's row goes through expert ids[t*n_used + u] (u < n_used);
+ * y[t*n_used+u, n_out]. experts: n_expert matrices of shape w, at data + e*expert_bytes. x rows:
+ * one per (t, u) when x_per_use, else per t. Same numbers as matmul() with that expert's matrix. */
+void matmul_experts(struct pool *pool, struct matmul_ws *ws, const struct weight *w,
+                    size_t expert_bytes, int n_expert, const int32_t *ids, int n_used, int n_tok,
+                    const float *x, int ldx, int x_per_use, float *y, int ldy);
 
 #endif

@@ -1,8 +1,10 @@
-/* pool.h - the worker's compute threads: one parallel region at a time, no allocation, no locks inside.
+/* pool.h - the worker's compute threads: one parallel region at a time, no allocation, no locks
+ * inside.
  *
- * pool_run() calls fn(arg, ith, nth) on every thread, the caller included (ith 0), and returns when all are
- * done. Between regions threads spin briefly, then sleep on a futex: an idle worker uses no CPU.
- * pool_barrier() is for use inside a region only. Thread: pool_run from one thread at a time. */
+ * pool_run() calls fn(arg, ith, nth) on every thread, the caller included (ith 0), and returns when
+ * all are done. Between regions threads spin briefly, then sleep on a futex: an idle worker uses no
+ * CPU. pool_barrier() is for use inside a region only. Thread: pool_run from one thread at a time.
+ */
 #ifndef MILLRACE_WORKER_CPU_POOL_H
 #define MILLRACE_WORKER_CPU_POOL_H
 

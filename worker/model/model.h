@@ -1,9 +1,10 @@
-/* model.h - a loaded model that computes logits: the engine's face to the scheduler and the subcommands.
+/* model.h - a loaded model that computes logits: the engine's face to the scheduler and the
+ * subcommands.
  *
- * Promise (batch invariance): the logits of a position depend on its sequence's tokens alone, bit for bit: not on
- * the other sequences of the step, on how a prompt was cut into chunks, or on cached versus recomputed prefixes.
- * Memory: everything is allocated in model_open(); model_step() allocates nothing.
- * Thread: one (the scheduler's); inside, the model's own compute threads. */
+ * Promise (batch invariance): the logits of a position depend on its sequence's tokens alone, bit
+ * for bit: not on the other sequences of the step, on how a prompt was cut into chunks, or on
+ * cached versus recomputed prefixes. Memory: everything is allocated in model_open(); model_step()
+ * allocates nothing. Thread: one (the scheduler's); inside, the model's own compute threads. */
 #ifndef MILLRACE_WORKER_MODEL_MODEL_H
 #define MILLRACE_WORKER_MODEL_MODEL_H
 
@@ -19,8 +20,9 @@ struct model_opts {
     uint32_t context;         /* tokens per sequence; 0: the model's own */
     uint32_t max_seqs;        /* sequences per step */
     uint32_t max_step_tokens; /* tokens per step over all sequences: the scheduler's budget */
-    uint32_t kv_blocks;       /* blocks of the KV pool; 0: enough for max_seqs full contexts, bounded by free memory */
-    enum qtype kv_type;       /* QTYPE_F16 (default), QTYPE_F32, QTYPE_BF16, QTYPE_Q8_0 */
+    uint32_t kv_blocks; /* blocks of the KV pool; 0: enough for max_seqs full contexts, bounded by
+                           free memory */
+    enum qtype kv_type; /* QTYPE_F16 (default), QTYPE_F32, QTYPE_BF16, QTYPE_Q8_0 */
     void (*on_progress)(void *user, uint32_t permille); /* NULL is fine */
     void *user;
 };
@@ -38,32 +40,36 @@ struct model_desc { /* constant after model_open(); strings borrowed from the mo
 
 struct model; /* opaque */
 
-enum err model_open(struct model **out, const char *path, const struct model_opts *opts, struct errmsg *why) MUST_CHECK;
+enum err model_open(struct model **out, const char *path, const struct model_opts *opts,
+                    struct errmsg *why) MUST_CHECK;
 void model_close(struct model *m); /* NULL is fine */
 const struct model_desc *model_desc(const struct model *m);
 const struct gguf *model_gguf(const struct model *m); /* borrowed: tokenizer, template */
 
-/* One sequence's share of a step: tokens at positions pos .. pos+n_tok-1, appended to its KV blocks. */
+/* One sequence's share of a step: tokens at positions pos .. pos+n_tok-1, appended to its KV
+ * blocks. */
 struct step_seq {
-    const int32_t *tokens;   /* borrowed for the call */
-    uint32_t n_tok;          /* at least 1 */
-    uint32_t pos;            /* positions before it are in the KV cache already */
-    const uint32_t *blocks;  /* block table: position p lives in blocks[p / KV_BLOCK_TOKENS] */
-    uint32_t n_blocks;       /* covers pos + n_tok */
-    uint32_t n_logits;       /* rows wanted: of the last n_logits tokens of this call (0, 1, or n_tok for `echo`) */
-    float *logits;           /* out: [n_logits, n_vocab]; NULL when n_logits is 0 */
+    const int32_t *tokens;  /* borrowed for the call */
+    uint32_t n_tok;         /* at least 1 */
+    uint32_t pos;           /* positions before it are in the KV cache already */
+    const uint32_t *blocks; /* block table: position p lives in blocks[p / KV_BLOCK_TOKENS] */
+    uint32_t n_blocks;      /* covers pos + n_tok */
+    uint32_t n_logits; /* rows wanted: of the last n_logits tokens of this call (0, 1, or n_tok for
+                          `echo`) */
+    float *logits;     /* out: [n_logits, n_vocab]; NULL when n_logits is 0 */
 };
 
-/* Sum of n_tok <= max_step_tokens, n_seqs <= max_seqs. ERR_INVALID for a token id out of range (nothing was written).
- * `stop` is polled between layers (NULL: never); when it turns nonzero the step ends with ERR_CANCELLED and the
- * caller may repeat it: KV writes of a repeated step give the same bytes. */
-enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs, const volatile int *stop, struct errmsg *why)
-    MUST_CHECK;
+/* Sum of n_tok <= max_step_tokens, n_seqs <= max_seqs. ERR_INVALID for a token id out of range
+ * (nothing was written). `stop` is polled between layers (NULL: never); when it turns nonzero the
+ * step ends with ERR_CANCELLED and the caller may repeat it: KV writes of a repeated step give the
+ * same bytes. */
+enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
+                    const volatile int *stop, struct errmsg *why) MUST_CHECK;
 
-/* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd], or [n_tok, n_embd]
- * for POOL_NONE. */
+/* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd],
+ * or [n_tok, n_embd] for POOL_NONE. */
 enum pooling { POOL_MODEL = -1, POOL_NONE = 0, POOL_MEAN = 1, POOL_CLS = 2, POOL_LAST = 3 };
-enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling, bool normalize,
-                     float *out, struct errmsg *why) MUST_CHECK;
+enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling,
+                     bool normalize, float *out, struct errmsg *why) MUST_CHECK;
 
 #endif
