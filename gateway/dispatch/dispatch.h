@@ -31,6 +31,9 @@ struct dispatch_options {
     uint32_t max_attempts; /* workers a job may take down: 0: 2 */
     void (*on_job_end)(void *app,
                        const struct usage_row *row); /* metrics and the log line; NULL is fine */
+    /* A model's first worker is ready (error NULL), or it can't be loaded (one line). NULL is fine.
+     */
+    void (*on_model_state)(void *app, const struct model_config *m, const char *error);
     void *app;
 };
 

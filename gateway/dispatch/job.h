@@ -53,6 +53,8 @@ struct job_sink {
                       const struct job_usage *u);
 };
 
+enum { JOB_MAX_PREFIXES = 16 };
+
 struct job_spec {
     struct str model;     /* a name that dispatch_has_model() knows */
     struct job_head head; /* typed parameters; version and n_sections are filled by dispatch */
@@ -63,8 +65,10 @@ struct job_spec {
     struct str request_id; /* copied */
     struct str key_id;     /* copied; empty: no keys configured */
     struct str end_user;   /* copied: safety_identifier or user; for the row */
-    uint64_t prefix_hash;  /* affinity: hash of the salted beginning of the prompt, see
-                              job_prefix_hash() */
+    /* Affinity: chained, salted hashes of the prompt's beginnings, longest last:
+     * job_spec_add_prefix(). */
+    uint64_t prefixes[JOB_MAX_PREFIXES];
+    uint32_t n_prefixes;
 };
 
 /* ERR_NOT_FOUND: no such model. ERR_FULL: the queue is full; *retry_after_s is the estimate from
@@ -78,8 +82,13 @@ void job_cancel(struct job *j, const char *cause);
 /* Slow client: the worker stops stepping this job's sequences, nobody else's. */
 void job_pause(struct job *j);
 void job_resume(struct job *j);
-/* The bytes that the client has been sent count as delivered. Called by the dialect after each
- * on_delta it wrote out. */
+/* The dialect has handed the text of `tokens` more tokens to the client's connection. A stream says
+ * so in on_delta, a whole answer in on_finished (the row is written right after that callback). */
+void job_delivered(struct job *j, uint32_t tokens);
+/* Extends the chain by the next piece of the prompt (one message, say). Only the last
+ * JOB_MAX_PREFIXES links are kept. */
+void job_spec_add_prefix(const struct dispatch *d, struct job_spec *spec, const void *piece,
+                         size_t n);
 uint64_t job_id(const struct job *j);
 
 struct model_status { /* for /v1/models, /readyz, /metrics; strings borrowed until the next loop
