@@ -56,11 +56,10 @@ struct job_sink {
 enum { JOB_MAX_PREFIXES = 16 };
 
 struct job_spec {
-    struct str model;     /* a name that dispatch_has_model() knows */
-    struct job_head head; /* typed parameters; version and n_sections are filled by dispatch */
-    struct buf sections;  /* MOVED into the job on success and on failure: encoded with
-                             proto_put_section() */
-    uint32_t n_sections;
+    struct str model; /* a name that dispatch_has_model() knows */
+    /* The job's body: body_begin(head), body_section() ... (shared/ipc/body.h). MOVED into the job,
+     * on failure too. */
+    struct buf body;
     struct str dialect;    /* "chat", "completions", ...: static text, for the row */
     struct str request_id; /* copied */
     struct str key_id;     /* copied; empty: no keys configured */

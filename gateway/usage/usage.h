@@ -80,6 +80,10 @@ uint64_t usage_written(const struct usage *u); /* rows committed since start */
 void usage_flush(struct usage *u,
                  uint32_t timeout_ms); /* waits for the writer: tests and shutdown only */
 
+/* Where the data directory is when nobody names one: $MILLRACE_DATA, else $XDG_STATE_HOME/millrace,
+ * else $HOME/.local/state/millrace, else ./millrace-data. */
+void usage_default_dir(char *out, size_t size);
+
 /* `millrace usage`: reads data_dir/usage.db (also while a gateway serves) and prints to stdout.
  * Returns the exit status. */
 int cmd_usage(int argc, char **argv);

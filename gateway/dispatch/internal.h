@@ -1,0 +1,155 @@
+/* internal.h - the dispatcher's own structures; nobody outside gateway/dispatch includes it.
+ *
+ *   dispatch ── models[] ── members[] (one worker each) ── on_board: jobs SENT or RUNNING there
+ *                 │
+ *                 └── queue: jobs QUEUED, bounded; a job is always in exactly one of the two lists
+ *
+ * Each state is a place (job.h draws the graph); every move goes through job_set_state(). */
+#ifndef MILLRACE_GATEWAY_DISPATCH_INTERNAL_H
+#define MILLRACE_GATEWAY_DISPATCH_INTERNAL_H
+
+#include "gateway/dispatch/dispatch.h"
+#include "gateway/supervise/worker.h"
+#include "shared/base/list.h"
+#include <uv.h>
+
+enum {
+    DEFAULT_QUEUE_LIMIT = 512,
+    DEFAULT_SLOTS = 32,
+    DEFAULT_STALL_MS = 30000,
+    DEFAULT_MAX_ATTEMPTS = 2,
+    SWEEP_INTERVAL_MS = 100, /* deadlines */
+    GIVE_UP_LOADS =
+        3, /* failed loads in a row, per worker: then jobs are refused until one comes up */
+    AHEAD_JOBS =
+        2, /* sent beyond a worker's slots, so that a freed slot finds its next job there */
+    AFFINITY_SLACK = 4, /* a warm prefix is worth waiting behind so many more sequences */
+    AFFINITY_ENTRIES =
+        1 << 12, /* per model; direct-mapped: a collision costs a cold prefix, nothing else */
+    PROGRESS_TOKENS =
+        16, /* a job that got so far since its last crash is not suspected for the next */
+    READY_WITHIN_MS = 2000, /* readiness: stepped within */
+};
+
+enum job_state { JOB_NEW, JOB_QUEUED, JOB_SENT, JOB_RUNNING, JOB_DONE };
+
+struct choice {
+    int32_t *tokens; /* owned: all that the worker reported, for replay */
+    uint32_t n, cap;
+    uint32_t reasoning_tokens;
+    bool done;
+    enum finish_reason reason;
+};
+
+struct job {
+    struct link link; /* in model->queue or member->on_board */
+    struct link hash; /* chain of dispatch->by_id */
+    struct dispatch *d;
+    struct model_entry *model;
+    struct member *member; /* set while SENT or RUNNING */
+    uint64_t id;
+    enum job_state state;
+    bool admitted;  /* the client has been told; not told again after a failover */
+    bool cancelled; /* no callback any more; waiting for the worker's terminal event */
+    bool paused;
+    bool probation; /* suspected of killing workers: runs only where no other suspect is on board */
+    int strikes;    /* workers lost under it without PROGRESS_TOKENS in between */
+    uint32_t tokens_at_send;
+    struct job_head head; /* a copy of the body's */
+    struct buf body;      /* without replay sections: those are made anew for each attempt */
+    struct job_sink sink;
+    struct usage_row *row; /* in the journal; NULL once ended */
+    struct choice *choices;
+    uint64_t prefixes[JOB_MAX_PREFIXES];
+    uint32_t n_prefixes;
+    uint32_t board_seqs; /* sequences counted on its member */
+    uint64_t queued_ns, first_token_ns, running_ns;
+    uint32_t computed_before; /* positions computed by workers that are gone: a lower bound */
+};
+
+struct member { /* one worker of a model */
+    struct model_entry *model;
+    struct worker *worker;
+    struct link on_board;
+    uint32_t jobs, seqs;
+    int suspects; /* probation jobs on board */
+    uint32_t index;
+    bool was_up;
+    uint64_t totals[4], last[4]; /* prompt, cached, generated, preemptions: of lives gone, of this
+                                    life when last seen */
+};
+
+struct affinity {
+    uint64_t hash;
+    uint32_t member_plus_1;
+};
+
+struct model_entry {
+    struct dispatch *d;
+    const struct model_config *config;
+    const char **argv; /* owned; of the worker */
+    char **argv_text;  /* owned numbers inside argv */
+    struct member *members;
+    uint32_t n_members;
+    struct link queue;
+    uint32_t queued, running, queue_limit, slots;
+    struct affinity *affinity;
+    struct buf info; /* MODEL_INFO */
+    int64_t created;
+    uint64_t failovers;
+    char last_error[256];
+    uint32_t failed_loads; /* in a row, without one worker up */
+    double avg_job_s;      /* of finished jobs, exponentially weighted: for Retry-After */
+    bool pumping, told_ready;
+};
+
+enum { JOB_TABLE_BITS = 12, JOB_TABLE = 1 << JOB_TABLE_BITS };
+
+struct dispatch {
+    struct dispatch_options o;
+    struct model_entry *models;
+    size_t n_models;
+    uint64_t next_id;
+    unsigned char
+        salt_key[16]; /* SipHash key: prefix hashes and cache salts tell nobody anything */
+    uv_timer_t sweep;
+    uv_check_t dead; /* frees finished jobs at one safe point of the loop */
+    struct link graveyard;
+    struct link by_id[JOB_TABLE];
+    size_t n_jobs;
+    bool draining, closing;
+    int closing_handles;
+    void (*on_closed)(void *user);
+    void *closed_user;
+};
+
+/* job.c */
+struct job *job_find(struct dispatch *d, uint64_t id);
+void job_set_state(struct job *j, enum job_state state, struct member *on);
+/* The one end: usage row, sink, log and metrics, then the graveyard. `message` NULL: finished well.
+ */
+struct job_end {
+    enum usage_outcome outcome;
+    const char *cause; /* for the row; NULL when finished */
+    enum err err;      /* of on_failed */
+    enum job_param param;
+    const char *message;
+};
+void job_finish(struct job *j, const struct job_end *end);
+void job_free_dead(struct dispatch *d); /* empties the graveyard */
+void job_fill_usage(const struct job *j, struct job_usage *u);
+uint32_t job_tokens(const struct job *j); /* sum over choices */
+
+/* dispatch.c */
+bool model_any_up(const struct model_entry *m);
+
+/* pool.c */
+void pool_pump(struct model_entry *m); /* sends queued jobs while workers have room */
+void pool_member_lost(struct member *mb, const char *reason);
+uint32_t pool_retry_after(const struct model_entry *m);
+void pool_sample_totals(struct member *mb); /* folds the worker's counters into the member's */
+
+/* stream.c */
+void stream_record(struct member *mb, const struct ring_record *rec);
+
+#endif
