@@ -129,6 +129,8 @@ $(B)/test/unit/worker/%: $(B)/obj/tests/unit/worker/%.o $(WORKER_OBJ) $(SHARED_O
 	@mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ $(CMOCKA_LIBS) $(WORKER_LIBS)
 $(B)/test/unit/shared/%: $(B)/obj/tests/unit/shared/%.o $(SHARED_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ $(CMOCKA_LIBS) -lm -lpthread
+# cJSON is the oracle of one test, nothing more.
+$(B)/test/unit/shared/base/test_json_oracle: CMOCKA_LIBS += $(or $(call PC,--libs,libcjson),-lcjson)
 # Programs that tests start (a scripted worker, a load generator): tests/support/NAME_main.c -> build/test/NAME
 $(B)/test/%: $(B)/obj/tests/support/%_main.o $(SUPPORT_OBJ) $(SHARED_OBJ)
 	@mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ -lm -lpthread

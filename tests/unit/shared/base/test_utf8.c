@@ -1,13 +1,9 @@
 #include "shared/base/utf8.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-#include <cmocka.h>
+#include "tests/support/test.h"
 
 static void every_scalar_value_round_trips_and_nothing_else_encodes(void **state)
 {
-    (void)state;
+    UNUSED(state);
     char s[4];
     for (uint32_t cp = 0; cp < 0x110100; cp++) {
         uint32_t back = 0;
@@ -24,7 +20,7 @@ static void every_scalar_value_round_trips_and_nothing_else_encodes(void **state
 
 static void overlong_forms_surrogates_and_beyond_10ffff_are_invalid(void **state)
 {
-    (void)state;
+    UNUSED(state);
     static const char *const bad[] = {
         "\x80",
         "\xbf",
@@ -42,7 +38,7 @@ static void overlong_forms_surrogates_and_beyond_10ffff_are_invalid(void **state
         "\xe2\x82(",
         "\xf0\x9f\x98(",
     };
-    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+    for (size_t i = 0; i < COUNT(bad); i++) {
         uint32_t cp = 7;
         assert_false(utf8_valid(bad[i], strlen(bad[i])));
         assert_int_equal(utf8_decode(bad[i], strlen(bad[i]), &cp), 0);
@@ -50,13 +46,13 @@ static void overlong_forms_surrogates_and_beyond_10ffff_are_invalid(void **state
     }
     static const char *const good[] = {"\xe0\xa0\x80",     "\xed\x9f\xbf",     "\xee\x80\x80",
                                        "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "\xdf\xbf"};
-    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+    for (size_t i = 0; i < COUNT(good); i++)
         assert_true(utf8_valid(good[i], strlen(good[i])));
 }
 
 static void valid_prefix_ends_before_the_first_fault_at_every_alignment(void **state)
 {
-    (void)state;
+    UNUSED(state);
     char text[64];
     for (size_t at = 0; at < sizeof(text); at++) {
         memset(text, 'a', sizeof(text));
@@ -68,7 +64,7 @@ static void valid_prefix_ends_before_the_first_fault_at_every_alignment(void **s
 
 static void incomplete_tail_is_what_more_bytes_could_complete(void **state)
 {
-    (void)state;
+    UNUSED(state);
     assert_int_equal(utf8_incomplete_tail("", 0), 0);
     assert_int_equal(utf8_incomplete_tail("a", 1), 0);
     assert_int_equal(utf8_incomplete_tail("a\xc3", 2), 1);
@@ -84,7 +80,7 @@ static void incomplete_tail_is_what_more_bytes_could_complete(void **state)
 /* The example of the Unicode Standard 15, table 3-8. */
 static void sanitize_replaces_each_maximal_subpart(void **state)
 {
-    (void)state;
+    UNUSED(state);
     static const char in[] = "\x61\xf1\x80\x80\xe1\x80\xc2\x62\x80\x63\x80\xbf\x64";
     static const char want[] = "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
                                "b\xef\xbf\xbd"
@@ -105,5 +101,5 @@ int main(void)
         cmocka_unit_test(incomplete_tail_is_what_more_bytes_could_complete),
         cmocka_unit_test(sanitize_replaces_each_maximal_subpart),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests);
 }
