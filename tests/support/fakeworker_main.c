@@ -1,0 +1,348 @@
+/* fakeworker - a worker without a model: speaks the protocol of shared/ipc/proto.h from a script,
+ * for tests of the gateway and for its bench. It stands in for `millrace-worker serve SCRIPT
+ * --shm-fd N ...`; SCRIPT is a JSON file:
+ *
+ *   { "pieces": ["Hel", "lo"],     text of token 0, 1, ...; the answer is all of them
+ *     "prompt_tokens": 7, "token_us": 0, "load_ms": 0,
+ *     "slots": 1000000,
+ *     "die_at": 3,                 token before which the process kills itself ... "die_times": 1
+ * (counted in SCRIPT.deaths) "stall_at": 3,               token before which it stops stepping for
+ * good "fail": "message",           every job fails with ERR_TEMPLATE and this message "lie":
+ * "job|delta|taken|garbage"   breaks the protocol at the first token "refuse": "message" } FATAL
+ * instead of READY
+ *
+ * Token ids are the indexes of the pieces; a replay of n tokens continues at piece n. */
+#include "shared/base/clock.h"
+#include "shared/base/json.h"
+#include "shared/base/list.h"
+#include "shared/ipc/body.h"
+#include "shared/ipc/msg.h"
+#include "shared/ipc/shm.h"
+#include "shared/ipc/wake.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+struct script {
+    const struct json *pieces;
+    struct str *piece;
+    uint32_t n_pieces;
+    int64_t prompt_tokens, token_us, load_ms, slots, die_at, die_times, stall_at;
+    struct str fail, lie, refuse;
+    const char *path;
+};
+
+struct fake_job {
+    struct link link;
+    uint64_t id;
+    uint32_t pos, max_tokens;
+    uint64_t due_ns;
+    bool admitted, paused;
+    uint64_t extent;
+};
+
+struct fake {
+    struct script script;
+    struct shm shm;
+    struct ring_reader in;
+    struct ring_writer out;
+    struct buf scratch;
+    int work_fd, news_fd;
+    struct link jobs;
+    int64_t running;
+};
+
+static void die(const char *what)
+{
+    fprintf(stderr, "fakeworker: %s\n", what);
+    exit(1);
+}
+
+static int64_t number(const struct json *o, const char *key, int64_t otherwise)
+{
+    const struct json *v = json_get(o, key);
+    return json_is(v, JSON_INT) ? v->i : otherwise;
+}
+
+static struct str text(const struct json *o, const char *key)
+{
+    const struct json *v = json_get(o, key);
+    return json_is(v, JSON_STRING) ? v->s : (struct str){0};
+}
+
+static void script_load(struct script *s, struct arena *a, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    static char bytes[1 << 20];
+    size_t n = f ? fread(bytes, 1, sizeof(bytes), f) : 0;
+    if (f)
+        fclose(f);
+    struct json *o;
+    struct errmsg why = {0};
+    if (json_parse(&o, a, bytes, n, NULL, &why) != ERR_OK)
+        die(why.text);
+    *s = (struct script){.path = path,
+                         .pieces = json_get(o, "pieces"),
+                         .prompt_tokens = number(o, "prompt_tokens", 7),
+                         .token_us = number(o, "token_us", 0),
+                         .load_ms = number(o, "load_ms", 0),
+                         .slots = number(o, "slots", 1 << 20),
+                         .die_at = number(o, "die_at", -1),
+                         .die_times = number(o, "die_times", 1),
+                         .stall_at = number(o, "stall_at", -1),
+                         .fail = text(o, "fail"),
+                         .lie = text(o, "lie"),
+                         .refuse = text(o, "refuse")};
+    s->n_pieces = json_is(s->pieces, JSON_ARRAY) ? (uint32_t)s->pieces->list.count : 0;
+    s->piece = arena_array(a, s->n_pieces + 1, sizeof(*s->piece));
+    uint32_t i = 0;
+    for (const struct json *v = s->n_pieces ? s->pieces->list.first : NULL; v; v = v->next)
+        s->piece[i++] = v->s;
+}
+
+/* True while SCRIPT.deaths counts fewer than die_times deaths; counts this one. */
+static bool should_die(const struct script *s)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s.deaths", s->path);
+    FILE *f = fopen(path, "a+");
+    if (!f)
+        return false;
+    fseek(f, 0, SEEK_END);
+    bool yes = ftell(f) < s->die_times;
+    if (yes)
+        fputc('x', f);
+    fclose(f);
+    return yes;
+}
+
+static void send_msg(struct fake *k, const struct msg *m)
+{
+    enum err e;
+    while ((e = msg_send(&k->out, &k->scratch, m)) == ERR_FULL) {
+        if (ring_writer_arm(&k->out, k->scratch.n)) {
+            wake_send(k->news_fd);
+            (void)!wake_wait(k->work_fd, 100);
+        }
+    }
+    if (e != ERR_OK)
+        die("cannot write an event");
+}
+
+static void bump(struct fake *k)
+{
+    struct shm_status *s = k->shm.status;
+    atomic_fetch_add_explicit(&s->steps, 1, memory_order_relaxed);
+    atomic_store_explicit(&s->last_step_ns, clock_mono_ns(), memory_order_relaxed);
+    atomic_store_explicit(&s->running, (uint32_t)k->running, memory_order_relaxed);
+}
+
+static struct fake_job *find(struct fake *k, uint64_t id)
+{
+    for (struct link *l = k->jobs.next; l != &k->jobs; l = l->next)
+        if (list_entry(l, struct fake_job, link)->id == id)
+            return list_entry(l, struct fake_job, link);
+    return NULL;
+}
+
+static void finish(struct fake *k, struct fake_job *j, enum finish_reason reason)
+{
+    if (reason != FINISH_CANCELLED)
+        send_msg(k, &(struct msg){.type = REC_CHOICE_DONE,
+                                  .job = j->id,
+                                  .choice_done = {.reason = (uint16_t)reason,
+                                                  .completion_tokens = j->pos,
+                                                  .stop_index = -1}});
+    send_msg(k, &(struct msg){
+                    .type = REC_FINISHED,
+                    .job = j->id,
+                    .finished = {.reason = reason,
+                                 .prompt_tokens = (uint32_t)k->script.prompt_tokens,
+                                 .completion_tokens = j->pos,
+                                 .computed_tokens = (uint32_t)k->script.prompt_tokens + j->pos}});
+    k->running -= j->admitted;
+    list_remove(&j->link);
+    free(j);
+}
+
+static void on_submit(struct fake *k, const struct msg *m)
+{
+    const unsigned char *p = shm_extent(&k->shm, m->submit.offset, m->submit.bytes);
+    void *copy = malloc(m->submit.bytes ? m->submit.bytes : 1);
+    struct fake_job *j = calloc(1, sizeof(*j));
+    if (!p || !copy || !j)
+        die("bad extent, or out of memory");
+    memcpy(copy, p, m->submit.bytes);
+    struct body body;
+    struct errmsg why = {0};
+    if (body_open(&body, copy, m->submit.bytes, &why) != ERR_OK)
+        die(why.text);
+    struct body_part part;
+    for (size_t at = 0; body_next(&body, &at, &part);)
+        if (part.kind == SECTION_REPLAY)
+            j->pos = (uint32_t)body_part_replay(&part).n;
+    j->id = m->job;
+    j->max_tokens = body.head.max_tokens;
+    j->due_ns = clock_mono_ns();
+    j->extent = m->submit.offset;
+    free(copy);
+    list_push_back(&k->jobs, &j->link);
+    send_msg(k, &(struct msg){.type = REC_TAKEN, .taken = {.offset = m->submit.offset}});
+}
+
+static void handle(struct fake *k, const struct msg *m)
+{
+    struct fake_job *j = m->type == REC_SUBMIT ? NULL : find(k, m->job);
+    if (m->type == REC_SUBMIT)
+        on_submit(k, m);
+    else if (j && m->type == REC_CANCEL)
+        finish(k, j, FINISH_CANCELLED);
+    else if (j && (m->type == REC_PAUSE || m->type == REC_RESUME))
+        j->paused = m->type == REC_PAUSE;
+}
+
+static void lie(struct fake *k, struct fake_job *j)
+{
+    const struct str how = k->script.lie;
+    if (str_is(how, "job"))
+        send_msg(k, &(struct msg){.type = REC_FINISHED, .job = j->id + 1000000});
+    else if (str_is(how, "taken"))
+        send_msg(k, &(struct msg){.type = REC_TAKEN, .taken = {.offset = 12345 * 64}});
+    else if (str_is(how, "delta"))
+        send_msg(k,
+                 &(struct msg){.type = REC_DELTA, .job = j->id, .delta = {.head = {.choice = 99}}});
+    else
+        memset((char *)k->shm.events + 64, 0xff,
+               256); /* the indexes, and whatever lies behind them */
+    wake_send(k->news_fd);
+}
+
+/* One token of one job. False: the job is gone. */
+static bool step(struct fake *k, struct fake_job *j)
+{
+    const struct script *s = &k->script;
+    if (s->fail.p) {
+        send_msg(k, &(struct msg){.type = REC_FAILED,
+                                  .job = j->id,
+                                  .failed = {.head = {.err = ERR_TEMPLATE, .param = PARAM_MESSAGES},
+                                             .message = s->fail}});
+        list_remove(&j->link);
+        free(j);
+        return false;
+    }
+    if (!j->admitted) {
+        if (k->running >= s->slots)
+            return true;
+        j->admitted = true;
+        k->running++;
+        send_msg(k, &(struct msg){.type = REC_ADMITTED,
+                                  .job = j->id,
+                                  .admitted = {.prompt_tokens = (uint32_t)s->prompt_tokens,
+                                               .context = 4096}});
+    }
+    if (s->lie.p) {
+        lie(k, j);
+        return true;
+    }
+    if ((int64_t)j->pos == s->die_at && should_die(s)) {
+        wake_send(k->news_fd);
+        kill(getpid(), SIGKILL);
+    }
+    if ((int64_t)j->pos == s->stall_at && should_die(s))
+        for (;;)
+            pause();
+    if (j->pos >= s->n_pieces) {
+        finish(k, j, FINISH_STOP);
+        return false;
+    }
+    int32_t id = (int32_t)j->pos;
+    send_msg(k, &(struct msg){.type = REC_DELTA,
+                              .job = j->id,
+                              .delta = {.tokens = &id, .n_tokens = 1, .text = s->piece[j->pos]}});
+    j->pos++;
+    if (j->max_tokens && j->pos >= j->max_tokens) {
+        finish(k, j, FINISH_LENGTH);
+        return false;
+    }
+    j->due_ns += (uint64_t)s->token_us * 1000;
+    return true;
+}
+
+static void serve(struct fake *k)
+{
+    for (;;) {
+        struct ring_record rec;
+        struct msg m;
+        struct errmsg why = {0};
+        while (ring_read(&k->in, &rec) == ERR_OK) {
+            if (msg_read(&m, TO_WORKER, &rec, &why) != ERR_OK)
+                die(why.text);
+            handle(k, &m);
+        }
+        if (ring_writer_needs_wake(&k->in))
+            wake_send(k->news_fd);
+        uint64_t now = clock_mono_ns(), next = now + 250000000;
+        for (struct link *l = k->jobs.next; l != &k->jobs;) {
+            struct fake_job *j = list_entry(l, struct fake_job, link);
+            l = l->next;
+            while (!j->paused && j->due_ns <= now && step(k, j))
+                if (!j->admitted || k->script.token_us || k->script.lie.p)
+                    break;
+        }
+        for (struct link *l = k->jobs.next; l != &k->jobs; l = l->next) {
+            struct fake_job *j = list_entry(l, struct fake_job, link);
+            if (!j->paused && j->due_ns < next)
+                next = j->due_ns;
+        }
+        bump(k);
+        if (ring_reader_needs_wake(&k->out))
+            wake_send(k->news_fd);
+        now = clock_mono_ns();
+        if (ring_reader_arm(&k->in) && next > now)
+            (void)!wake_wait(k->work_fd,
+                             (int)((next - now) / 1000000) + (k->script.token_us < 1000 ? 0 : 1));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (argc < 3 || strcmp(argv[1], "serve") != 0)
+        die("usage: fakeworker serve SCRIPT --shm-fd N --work-fd N --news-fd N");
+    static struct fake k;
+    int shm_fd = -1;
+    k.work_fd = k.news_fd = -1;
+    for (int i = 3; i + 1 < argc; i++) {
+        if (strcmp(argv[i], "--shm-fd") == 0)
+            shm_fd = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--work-fd") == 0)
+            k.work_fd = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--news-fd") == 0)
+            k.news_fd = atoi(argv[i + 1]);
+    }
+    struct arena arena;
+    arena_init(&arena, 0);
+    list_init(&k.jobs);
+    buf_init(&k.scratch);
+    script_load(&k.script, &arena, argv[2]);
+    struct errmsg why = {0};
+    if (shm_attach(&k.shm, shm_fd, shm_build_id(), &why) != ERR_OK ||
+        ring_reader_open(&k.in, k.shm.submit, k.shm.head.submit_bytes) != ERR_OK ||
+        ring_writer_open(&k.out, k.shm.events, k.shm.head.event_bytes) != ERR_OK)
+        die(why.text);
+    atomic_store(&k.shm.status->state, WORKER_LOADING);
+    usleep((useconds_t)k.script.load_ms * 1000);
+    if (k.script.refuse.p) {
+        send_msg(&k, &(struct msg){.type = REC_FATAL, .text = k.script.refuse});
+        wake_send(k.news_fd);
+        return 1;
+    }
+    send_msg(&k, &(struct msg){.type = REC_MODEL_INFO, .text = STR("{\"context\":4096}")});
+    bump(&k);
+    atomic_store(&k.shm.status->state, WORKER_READY);
+    wake_send(k.news_fd);
+    serve(&k);
+}
