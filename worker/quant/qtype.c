@@ -3,6 +3,7 @@
 #include "worker/quant/blocks.h"
 #include "worker/quant/formats.h"
 
+#include <stdio.h>
 #include <strings.h>
 
 // clang-format off
@@ -56,4 +57,18 @@ int qtype_by_name(const char *name)
         if (types[id].name && strcasecmp(types[id].name, name) == 0)
             return id;
     return -1;
+}
+
+void qtype_list(char *out, size_t n)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int id = 0; id < QTYPE_COUNT_; id++) {
+        if (!types[id].dequantize)
+            continue;
+        int len = snprintf(out + at, n - at, "%s%s", at ? " " : "", types[id].name);
+        if (len < 0 || (size_t)len >= n - at)
+            return;
+        at += (size_t)len;
+    }
 }

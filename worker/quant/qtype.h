@@ -59,6 +59,8 @@ struct qtype_info {
 const struct qtype_info *qtype_info(uint32_t id);
 /* Id by name, any case ("q4_k", "Q4_K"); -1 when unknown. */
 int qtype_by_name(const char *name);
+/* "F32 F16 Q4_0 ...": the types that dequantize, for messages; cut at n bytes. */
+void qtype_list(char *out, size_t n);
 
 /* Scalar conversions, bit-exact IEEE 754. */
 float f16_to_f32(uint16_t h);
