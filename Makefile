@@ -62,6 +62,8 @@ ifeq ($(LLHTTP_LIBS),)
 LLHTTP_SRC    := $(wildcard /usr/share/llhttp/*.c)
 LLHTTP_H      := $(firstword $(wildcard /usr/include/llhttp.h /usr/share/include/llhttp/llhttp.h /usr/share/include/llhttp.h))
 LLHTTP_CFLAGS := $(if $(LLHTTP_H),-isystem $(dir $(LLHTTP_H)))
+# Strict mode is a compile-time choice until llhttp 9, where it is the only one.
+LLHTTP_CFLAGS += -DLLHTTP_STRICT_MODE=1
 LLHTTP_OBJ    := $(patsubst /usr/share/llhttp/%.c,$(B)/obj/llhttp/%.o,$(LLHTTP_SRC))
 endif
 

@@ -1,5 +1,8 @@
 /* http.h - the HTTP/1.1 server's face to the rest of the gateway: a request in, a response out.
  *
+ * A client that half-closes (FIN after its request) counts as gone, like in nginx and node: a
+ * vanished reader and a half-closed one look the same, and tokens for nobody cost too much.
+ *
  * Promise: a handler is called once, when the whole request (head and body) has arrived and passed
  * the limits. It answers now or later, with http_reply() once, or with a stream: begin, write ...,
  * end. Requests of one connection are answered in order. When the client leaves first, on_abort is
@@ -12,6 +15,7 @@
 
 #include "shared/base/arena.h"
 #include "shared/base/err.h"
+#include "shared/base/log.h"
 #include "shared/base/str.h"
 #include <uv.h>
 
@@ -27,6 +31,8 @@ enum http_method {
 struct http_header {
     struct str name, value; /* borrowed from the request's arena; names as received */
 };
+
+enum { HTTP_MAX_NOTES = 12 };
 
 struct http_request {
     struct arena arena; /* dies with the request */
@@ -45,6 +51,11 @@ struct http_request {
         struct http_request *r); /* client gone before the end of the response. NULL is fine */
     void (*on_drain)(
         struct http_request *r); /* backlog fell below HTTP_BACKLOG_LOW after it was above HIGH */
+    void (*on_timer)(struct http_request *r); /* see http_set_timer() */
+    /* The handler's own fields for the one log line of this request's end; texts live in the arena
+     * or for ever. */
+    struct log_kv notes[HTTP_MAX_NOTES];
+    uint32_t n_notes;
 };
 
 enum {
@@ -55,6 +66,15 @@ enum {
 
 /* NULL when absent. Case-insensitive; the first one. */
 const struct str *http_header_get(const struct http_request *r, const char *name);
+
+/* Frees the body early: a request that streams for minutes should not hold the megabytes it came
+ * with. */
+void http_drop_body(struct http_request *r);
+/* One more field of the log line; those past HTTP_MAX_NOTES are left out. */
+void http_note(struct http_request *r, struct log_kv kv);
+/* on_timer is called once, about `ms` from now (in steps of 100 ms), unless the request has ended.
+ * 0: off. */
+void http_set_timer(struct http_request *r, uint32_t ms);
 
 /* Adds a response header; before reply or stream_begin. Values with control characters are refused
  * (dropped, logged). */
@@ -107,10 +127,21 @@ struct http_options {
      * "timeout", "error". */
     void (*on_end)(const struct http_request *r, int status, uint64_t bytes_out, const char *cause,
                    void *app);
-    uint32_t max_connections; /* 0: 10000 */
-    uint32_t head_timeout_ms; /* whole head within; 0: 10 s */
-    uint32_t body_timeout_ms; /* between two pieces of a body; 0: 30 s */
-    uint32_t idle_timeout_ms; /* keep-alive; 0: 75 s (above the 60 s of common balancers) */
+    uint32_t max_connections;  /* 0: 10000 */
+    uint32_t head_timeout_ms;  /* whole head within; 0: 10 s */
+    uint32_t body_timeout_ms;  /* between two pieces of a body; 0: 30 s */
+    uint32_t idle_timeout_ms;  /* keep-alive; 0: 75 s (above the 60 s of common balancers) */
+    uint32_t stall_timeout_ms; /* a client that takes no byte of a waiting answer; 0: 60 s */
+    size_t max_body_total;     /* bytes of bodies held at once, all requests; 0: 1 GiB */
+    /* Browsers' pages that may read answers: origins divided by commas, or "*". NULL: none (no CORS
+     * headers). */
+    const char *cors_origins;
+};
+
+struct http_stats {
+    uint64_t accepted, refused; /* connections; refused: over max_connections */
+    uint64_t malformed;         /* requests that broke the rules of HTTP or a limit of its parser */
+    size_t connections, active; /* now */
 };
 
 struct http_server;
@@ -120,6 +151,7 @@ int http_server_port(const struct http_server *s);
 void http_server_stop_listening(struct http_server *s); /* drain: running requests go on, keep-alive
                                                            ends with Connection: close */
 size_t http_server_active(const struct http_server *s); /* requests not yet answered */
+void http_server_stats(const struct http_server *s, struct http_stats *out);
 void http_server_close(struct http_server *s, void (*on_closed)(void *user),
                        void *user); /* closes all connections */
 
