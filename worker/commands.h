@@ -8,7 +8,13 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* X(name, arguments, what it does) -> int cmd_NAME(int argc, char **argv); add a row, then write
  * cmd_NAME.c. */
-#define WORKER_COMMANDS(X)
+// clang-format off
+#define WORKER_COMMANDS(X)                                                                         \
+    X(logits, "MODEL --tokens 1,2,3 [--context N]",  "float32 [n_tokens, n_vocab]")                \
+    X(greedy, "MODEL --tokens 1,2,3 -n 32",          "the most likely continuation, JSON")         \
+    X(embed,  "MODEL --tokens 1,2,3 [--pooling P]",  "float32 embedding")                          \
+    X(bench,  "MODEL [-p 512] [-n 128] [-b 1,8,32]", "tokens per second, JSON")
+// clang-format on
 
 #define X(name, args, help) int cmd_##name(int argc, char **argv);
 WORKER_COMMANDS(X)

@@ -29,7 +29,8 @@ struct model_opts {
 
 struct model_desc { /* constant after model_open(); strings borrowed from the model */
     struct str name, arch, size_label;
-    char quant[32]; /* the file's mix, e.g. "Q4_K_M" or "Q8_0" */
+    char quant[32];  /* the file's mix, e.g. "Q4_K_M" or "Q8_0" */
+    char device[96]; /* what runs it: "cpu, 2 threads, avx512" */
     uint64_t n_params, weight_bytes;
     uint32_t n_layer, n_vocab, n_embd;
     uint32_t context_train, context; /* what the file says; what was opened */
@@ -67,7 +68,8 @@ enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
                     const volatile int *stop, struct errmsg *why) MUST_CHECK;
 
 /* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd],
- * or [n_tok, n_embd] for POOL_NONE. */
+ * or [n_tok, n_embd] for POOL_NONE. Uses the KV blocks 0 .. n_tok/KV_BLOCK_TOKENS: no sequence of a
+ * step may own them. */
 enum pooling { POOL_MODEL = -1, POOL_NONE = 0, POOL_MEAN = 1, POOL_CLS = 2, POOL_LAST = 3 };
 enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling,
                      bool normalize, float *out, struct errmsg *why) MUST_CHECK;

@@ -1,0 +1,355 @@
+/* forward.c - the pass itself. Read block() first; everything else is one of its lines.
+ *
+ * Vaswani et al. 2017, in the shape that Llama (Touvron et al. 2023) gave it:
+ *     n = norm(x);  q, k, v = W n;  rotate q, k;  y = W_o softmax(q K) V;  x += y
+ *     n = norm(x);  y = W_down (act(W_gate n) * W_up n);                   x += y
+ * A residual addition and the norm that follows it are one operation of the backend. */
+#include "worker/model/forward.h"
+
+#include <assert.h>
+
+struct pass {
+    struct forward *f;
+    const struct layer *l;
+    int il;
+    int rows; /* all tokens; in the last layer, after attention, only those whose result is wanted
+               */
+    const float *in; /* input of the next product: f->n, or f->x where norms come after */
+};
+
+static struct norm norm_of(const struct forward *f, const float *w, const float *b)
+{
+    return (struct norm){f->a->norm, f->h->eps, w, b};
+}
+
+static struct norm layer_norm_of(const struct pass *p, enum slot w, enum slot b)
+{
+    return norm_of(p->f, layer_vector(p->l, w), layer_vector(p->l, b));
+}
+
+static void product(const struct pass *p, enum slot s, float *y, int ldy, const float *x, int ldx)
+{
+    const struct product one = {layer_tensor(p->l, s), y, ldy};
+    p->f->ops->matmul(p->f->b, &one, 1, x, ldx, p->rows);
+}
+
+/* --- attention
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+/* Grouped-query attention (Ainslie et al. 2023), multi-head attention being the case of one query
+ * per group. y = W_o ... */
+static void attention_gqa(const struct pass *p)
+{
+    struct forward *f = p->f;
+    const struct hparams *h = f->h;
+    const int n_embd = (int)h->n_embd, nq = (int)(h->n_head * h->head_k),
+              nk = (int)(h->n_head_kv * h->head_k), nv = (int)(h->n_head_kv * h->head_v),
+              ld = nq + nk + nv, no = (int)(h->n_head * h->head_v);
+    float *q = f->qkv, *k = q + nq, *v = k + nk;
+    const float *bq = layer_vector(p->l, ATTN_Q_BIAS), *bk = layer_vector(p->l, ATTN_K_BIAS),
+                *bv = layer_vector(p->l, ATTN_V_BIAS), *fused = layer_vector(p->l, ATTN_QKV_BIAS);
+    if (layer_tensor(p->l, ATTN_QKV)) {
+        product(p, ATTN_QKV, q, ld, p->in, n_embd);
+    } else {
+        const struct product qkv[3] = {{layer_tensor(p->l, ATTN_Q), q, ld},
+                                       {layer_tensor(p->l, ATTN_K), k, ld},
+                                       {layer_tensor(p->l, ATTN_V), v, ld}};
+        f->ops->matmul(f->b, qkv, 3, p->in, n_embd, p->rows);
+    }
+    const uint32_t window = layer_window(h, f->a, (uint32_t)p->il);
+    const bool local = window && f->a->local_rope_base > 0;
+    f->ops->qkv(f->b, &(struct qkv){
+                          .layer = f->a->encoder ? 0 : p->il,
+                          .n_head = (int)h->n_head,
+                          .n_head_kv = (int)h->n_head_kv,
+                          .head_k = (int)h->head_k,
+                          .head_v = (int)h->head_v,
+                          .q = q,
+                          .k = k,
+                          .v = v,
+                          .ldq = ld,
+                          .ldk = ld,
+                          .ldv = ld,
+                          .bias_q = fused ? fused : bq,
+                          .bias_k = fused ? fused + nq : bk,
+                          .bias_v = fused ? fused + nq + nk : bv,
+                          .norm_q = norm_of(f, layer_vector(p->l, ATTN_Q_NORM), NULL),
+                          .norm_k = norm_of(f, layer_vector(p->l, ATTN_K_NORM), NULL),
+                          .norm_n = (int)h->head_k,
+                          .rope = f->a->rope == ROPE_NONE ? -1
+                                  : local                 ? 1
+                                                          : 0,
+                      });
+    f->ops->attention(f->b, &(struct attention){
+                                .layer = f->a->encoder ? 0 : p->il,
+                                .n_head = (int)h->n_head,
+                                .q = q,
+                                .out = f->att,
+                                .ldq = ld,
+                                .ldo = no,
+                                .scale = h->attn_scale,
+                                .softcap = h->attn_softcap,
+                                .window = (int)window,
+                                .causal = h->causal,
+                                .sinks = layer_vector(p->l, ATTN_SINKS),
+                            });
+    product(p, ATTN_OUT, f->y, n_embd, f->att, no);
+}
+
+/* --- feed-forward
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/* y = W_down f, f = act(W_gate n) * (W_up n) (Shazeer 2020, "GLU variants"), or act(W_up n) without
+ * a gate. */
+static void ffn_dense(const struct pass *p, enum slot gate, enum slot up, enum slot down, int n_ff,
+                      float *y)
+{
+    struct forward *f = p->f;
+    const int n_embd = (int)f->h->n_embd, ld = f->a->ffn == FFN_PLAIN ? n_ff : 2 * n_ff;
+    float *u = f->a->ffn == FFN_PLAIN ? f->up : f->up + n_ff;
+    if (f->a->ffn == FFN_GATED) {
+        const struct product both[2] = {{layer_tensor(p->l, gate), f->up, ld},
+                                        {layer_tensor(p->l, up), u, ld}};
+        f->ops->matmul(f->b, both, 2, p->in, n_embd, p->rows);
+    } else {
+        product(p, up, f->up, ld, p->in, n_embd);
+    }
+    const float *bias = up == FFN_UP ? layer_vector(p->l, FFN_UP_BIAS) : NULL;
+    const bool fused = f->a->ffn == FFN_FUSED && bias;
+    f->ops->activation(f->b, &(struct activation){
+                                 .kind = f->a->act,
+                                 .gate = f->a->ffn == FFN_PLAIN ? NULL : f->up,
+                                 .up = u,
+                                 .f = f->up,
+                                 .ld_gate = ld,
+                                 .ld_up = ld,
+                                 .ld_f = ld,
+                                 .bias_gate = fused              ? bias
+                                              : gate == FFN_GATE ? layer_vector(p->l, FFN_GATE_BIAS)
+                                                                 : NULL,
+                                 .bias_up = fused ? bias + n_ff : bias,
+                                 .n = n_ff,
+                                 .rows = p->rows,
+                             });
+    product(p, down, y, n_embd, f->up, ld);
+}
+
+/* Mixture of experts (Shazeer et al. 2017; Fedus et al. 2021), with shared experts where the layer
+ * has them (Dai et al. 2024, "DeepSeekMoE"). */
+static void ffn_experts(const struct pass *p)
+{
+    struct forward *f = p->f;
+    const struct hparams *h = f->h;
+    const int n_embd = (int)h->n_embd, n_used = (int)h->n_expert_used, n_ff = (int)h->n_ff_exp;
+    product(p, MOE_ROUTER, f->router, (int)h->n_expert, p->in, n_embd);
+    f->ops->route(f->b, &(struct route){
+                            .logits = f->router,
+                            .bias = layer_vector(p->l, MOE_BIAS),
+                            .n_expert = (int)h->n_expert,
+                            .n_used = n_used,
+                            .n_group = (int)h->n_group,
+                            .n_group_used = (int)h->n_group_used,
+                            .gating = (enum gating)h->gating,
+                            .renorm = h->renorm,
+                            .scale = h->expert_scale,
+                            .ids = f->ids,
+                            .weights = f->ids_weights,
+                            .rows = p->rows,
+                        });
+    f->ops->matmul_experts(f->b, layer_tensor(p->l, MOE_GATE), f->ids, n_used, p->in, n_embd, false,
+                           f->exp_gate, n_ff, p->rows);
+    f->ops->matmul_experts(f->b, layer_tensor(p->l, MOE_UP), f->ids, n_used, p->in, n_embd, false,
+                           f->exp_up, n_ff, p->rows);
+    f->ops->activation(f->b, &(struct activation){
+                                 .kind = f->a->act,
+                                 .gate = f->exp_gate,
+                                 .up = f->exp_up,
+                                 .f = f->exp_gate,
+                                 .ld_gate = n_ff,
+                                 .ld_up = n_ff,
+                                 .ld_f = n_ff,
+                                 .n = n_ff,
+                                 .rows = p->rows * n_used,
+                             });
+    f->ops->matmul_experts(f->b, layer_tensor(p->l, MOE_DOWN), f->ids, n_used, f->exp_gate, n_ff,
+                           true, f->exp_out, n_embd, p->rows);
+    const bool shared = layer_tensor(p->l, SHARED_DOWN), gated = layer_tensor(p->l, SHARED_ROUTER);
+    if (shared)
+        ffn_dense(p, SHARED_GATE, SHARED_UP, SHARED_DOWN, (int)h->n_ff_shared, f->shared);
+    if (gated)
+        product(p, SHARED_ROUTER, f->shared_gate, 1, p->in, n_embd);
+    f->ops->combine(f->b, f->y, f->exp_out, f->ids_weights, n_used, shared ? f->shared : NULL,
+                    gated ? f->shared_gate : NULL, n_embd, p->rows);
+}
+
+/* --- one block
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+/* x += y (+ bias, its own norm, a scale), then the norm that the next product reads. */
+static void add_and_norm(struct pass *p, enum slot bias, enum slot post, struct norm next)
+{
+    struct forward *f = p->f;
+    const bool in_place = f->a->block == BLOCK_POST_NORM;
+    f->ops->residual(f->b, &(struct residual){
+                               .x = f->x,
+                               .y = f->y,
+                               .bias = layer_vector(p->l, bias),
+                               .post = layer_norm_of(p, post, post),
+                               .scale = f->h->residual_scale,
+                               .next = next,
+                               .h = in_place ? f->x
+                                    : next.w ? f->n
+                                             : NULL,
+                               .n = (int)f->h->n_embd,
+                               .rows = p->rows,
+                           });
+}
+
+/* From here on only the wanted rows matter: x, y and the norm shrink to them. */
+static void keep_rows(struct pass *p, const int32_t *rows, int n_rows)
+{
+    struct forward *f = p->f;
+    const int n = (int)f->h->n_embd;
+    float **live[] = {&f->x, &f->y, &f->n};
+    if (n_rows == p->rows) /* all of them, in order */
+        return;
+    for (size_t i = 0; i < sizeof live / sizeof *live; i++) {
+        f->ops->gather(f->b, f->picked, *live[i], rows, n_rows, n);
+        float *t = *live[i];
+        *live[i] = f->picked;
+        f->picked = t;
+    }
+    p->in = f->a->block == BLOCK_POST_NORM ? f->x : f->n;
+    p->rows = n_rows;
+}
+
+/* The norm of what this block leaves, which the next one (or the output) reads. */
+static struct norm norm_after(const struct forward *f, int il)
+{
+    if (il + 1 < (int)f->h->n_layer) {
+        const struct layer *next = &f->w->layers[il + 1];
+        return norm_of(f, layer_vector(next, ATTN_NORM), layer_vector(next, ATTN_NORM_B));
+    }
+    return norm_of(f, model_vector(f->w, OUT_NORM), model_vector(f->w, OUT_NORM_B));
+}
+
+static void block(struct pass *p, const int32_t *rows, int n_rows)
+{
+    struct forward *f = p->f;
+    const bool last = p->il + 1 == (int)f->h->n_layer;
+
+    attention_gqa(p);
+    if (last)
+        keep_rows(p, rows, n_rows);
+    if (p->rows == 0)
+        return;
+    switch (f->a->block) {
+    case BLOCK_SERIAL:
+        add_and_norm(p, ATTN_OUT_BIAS, ATTN_POST, layer_norm_of(p, FFN_NORM, FFN_NORM_B));
+        break;
+    case BLOCK_PARALLEL:
+        add_and_norm(p, ATTN_OUT_BIAS, ATTN_POST, (struct norm){0});
+        break;
+    case BLOCK_POST_NORM:
+        add_and_norm(p, ATTN_OUT_BIAS, ATTN_POST, layer_norm_of(p, ATTN_RES_NORM, ATTN_RES_NORM_B));
+        break;
+    }
+    if (layer_has_experts(f->h, (uint32_t)p->il))
+        ffn_experts(p);
+    else
+        ffn_dense(p, FFN_GATE, FFN_UP, FFN_DOWN, (int)f->h->n_ff, f->y);
+    add_and_norm(p, FFN_DOWN_BIAS, FFN_POST,
+                 f->a->block == BLOCK_POST_NORM ? layer_norm_of(p, FFN_RES_NORM, FFN_RES_NORM_B)
+                                                : norm_after(f, p->il));
+}
+
+enum err forward_layers(struct forward *f, const struct batch *batch, const int32_t *rows,
+                        int n_rows, const volatile int *stop)
+{
+    const int n_embd = (int)f->h->n_embd;
+    struct pass p = {.f = f, .rows = batch->n_tok};
+    assert(batch->n_tok <= f->max_tok && n_rows <= batch->n_tok);
+    f->ops->begin(f->b, batch);
+    f->ops->embed(f->b, f->x, model_tensor(f->w, TOKEN_EMBD), f->h->embd_scale,
+                  model_tensor(f->w, POS_EMBD), model_tensor(f->w, TYPE_EMBD), n_embd);
+    const struct norm first =
+        f->a->block == BLOCK_POST_NORM
+            ? norm_of(f, model_vector(f->w, EMBD_NORM), model_vector(f->w, EMBD_NORM_B))
+            : norm_after(f, -1);
+    f->ops->norm(f->b, f->a->block == BLOCK_POST_NORM ? f->x : f->n, n_embd, f->x, n_embd, &first,
+                 n_embd, p.rows);
+    p.in = f->a->block == BLOCK_POST_NORM ? f->x : f->n;
+    enum err e = ERR_OK;
+    for (p.il = 0; p.il < (int)f->h->n_layer && !e; p.il++) {
+        p.l = &f->w->layers[p.il];
+        block(&p, rows, n_rows);
+        if (stop && *stop)
+            e = ERR_CANCELLED;
+    }
+    f->ops->end(f->b);
+    return e;
+}
+
+void forward_logits(struct forward *f, int first, int n)
+{
+    const struct hparams *h = f->h;
+    const struct tensor *tied = model_tensor(f->w, TOKEN_EMBD), *own = model_tensor(f->w, OUTPUT);
+    const struct product p = {own ? own : tied, f->logits, (int)h->n_vocab};
+    f->ops->matmul(f->b, &p, 1, f->n + (size_t)first * h->n_embd, (int)h->n_embd, n);
+    f->ops->logits(f->b, f->logits, model_vector(f->w, OUTPUT_B), h->logit_scale, h->logit_softcap,
+                   (int)h->n_vocab, n);
+}
+
+void forward_read_logits(struct forward *f, int row, float *out)
+{
+    f->ops->download(f->b, out, f->logits + (size_t)row * f->h->n_vocab, f->h->n_vocab);
+}
+
+void forward_states(struct forward *f, int n_rows, float *out)
+{
+    const float *states = f->a->block == BLOCK_POST_NORM ? f->x : f->n;
+    f->ops->download(f->b, out, states, (size_t)n_rows * f->h->n_embd);
+}
+
+enum err forward_open(struct forward *f, struct errmsg *why)
+{
+    const struct hparams *h = f->h;
+    const size_t t = (size_t)f->max_tok, n = h->n_embd, u = h->n_expert ? h->n_expert_used : 0;
+    const size_t ff = h->n_ff > h->n_ff_shared ? h->n_ff : h->n_ff_shared;
+    float *ids = NULL;
+    const struct {
+        float **to;
+        size_t floats;
+    } buffers[] = {
+        {&f->x, t * n},
+        {&f->n, t * n},
+        {&f->y, t * n},
+        {&f->picked, t * n},
+        {&f->qkv, t * hparams_dim(h, f->a, D_QKV)},
+        {&f->att, t * hparams_dim(h, f->a, D_O)},
+        {&f->up, t * 2 * ff},
+        {&f->logits, f->a->encoder ? 0 : (size_t)LOGITS_ROWS * h->n_vocab},
+        {&f->router, u ? t * h->n_expert : 0},
+        {&f->ids_weights, t * u},
+        {&f->exp_gate, t * u * h->n_ff_exp},
+        {&f->exp_up, t * u * h->n_ff_exp},
+        {&f->exp_out, t * u * n},
+        {&f->shared, h->n_ff_shared ? t * n : 0},
+        {&f->shared_gate, h->n_ff_shared ? t : 0},
+        {&ids, t * u},
+    };
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        if (!buffers[i].floats)
+            continue;
+        *buffers[i].to = f->ops->alloc(f->b, buffers[i].floats);
+        if (!*buffers[i].to)
+            return err_set(why, ERR_NOMEM,
+                           "no memory for the activations of %d tokens; lower the tokens per step",
+                           f->max_tok);
+    }
+    f->ids = (int32_t *)(void *)ids;
+    return ERR_OK;
+}

@@ -1,0 +1,524 @@
+/* model.c - opens a model and runs steps: the checks of model.h, around forward.c. */
+#include "worker/model/model.h"
+
+#include "worker/model/forward.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert((int)KV_BLOCK_TOKENS == (int)KV_TOKENS, "one block size");
+
+struct model {
+    struct gguf *gguf; /* owned */
+    const struct arch *arch;
+    struct hparams h;
+    struct weights w;
+    const struct backend_ops *ops;
+    struct backend *backend; /* owned */
+    struct forward forward;
+    struct arena memory;
+    struct model_desc desc;
+    struct model_opts opts;
+
+    /* Of the step under way. */
+    int32_t *tokens, *pos, *rows; /* [max_step_tokens] */
+    struct batch_seq *seqs;       /* [max_seqs] */
+    uint32_t *own_blocks;         /* 0, 1, 2 ...: for model_embed() */
+    float *states;                /* [max_step_tokens, n_embd] and */
+    double *sums;                 /* [n_embd]: for model_embed() */
+};
+
+enum { STEP_TOKENS_MAX = 1 << 16, SEQS_MAX = 4096 };
+
+/* --- what the file is
+ * --------------------------------------------------------------------------------------------- */
+
+/* general.file_type, as the format numbers the mixes. */
+static const char *const mixes[] = {
+    [0] = "F32",      [1] = "F16",      [2] = "Q4_0",    [3] = "Q4_1",    [7] = "Q8_0",
+    [8] = "Q5_0",     [9] = "Q5_1",     [10] = "Q2_K",   [11] = "Q3_K_S", [12] = "Q3_K_M",
+    [13] = "Q3_K_L",  [14] = "Q4_K_S",  [15] = "Q4_K_M", [16] = "Q5_K_S", [17] = "Q5_K_M",
+    [18] = "Q6_K",    [19] = "IQ2_XXS", [20] = "IQ2_XS", [21] = "Q2_K_S", [22] = "IQ3_XS",
+    [23] = "IQ3_XXS", [24] = "IQ1_S",   [25] = "IQ4_NL", [26] = "IQ3_S",  [27] = "IQ3_M",
+    [28] = "IQ2_S",   [29] = "IQ2_M",   [30] = "IQ4_XS", [31] = "IQ1_M",  [32] = "BF16",
+    [36] = "TQ1_0",   [37] = "TQ2_0",   [38] = "MXFP4",
+};
+
+static void name_mix(char out[32], const struct gguf *g)
+{
+    uint32_t ft;
+    if (gguf_get_u32(g, "general.file_type", &ft) && ft < sizeof mixes / sizeof *mixes &&
+        mixes[ft]) {
+        snprintf(out, 32, "%s", mixes[ft]);
+        return;
+    }
+    uint64_t bytes[QTYPE_COUNT_] = {0};
+    int most = 0;
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        bytes[t->type] += t->bytes;
+        if (bytes[t->type] > bytes[most])
+            most = (int)t->type;
+    }
+    snprintf(out, 32, "%s", qtype_info((uint32_t)most)->name);
+}
+
+static void describe(struct model *m)
+{
+    struct model_desc *d = &m->desc;
+    gguf_get_str(m->gguf, "general.name", &d->name);
+    gguf_get_str(m->gguf, "general.size_label", &d->size_label);
+    d->arch = str_of(m->arch->name);
+    name_mix(d->quant, m->gguf);
+    d->n_params = m->w.n_params;
+    d->weight_bytes = m->w.bytes;
+    d->n_layer = m->h.n_layer;
+    d->n_vocab = m->h.n_vocab;
+    d->n_embd = m->h.n_embd;
+    d->context_train = m->h.n_ctx_train;
+    d->is_encoder = m->arch->encoder;
+    m->ops->describe(m->backend, d->device, sizeof d->device);
+}
+
+/* --- opening
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+const struct backend_ops *backend_find(const char *device)
+{
+    return strcmp(device, cpu_backend.name) == 0 ? &cpu_backend : NULL;
+}
+
+static enum err find_row(struct model *m, struct errmsg *why)
+{
+    struct str name;
+    if (!gguf_get_str(m->gguf, "general.architecture", &name))
+        return err_set(why, ERR_INVALID, "%s: the key general.architecture is missing",
+                       gguf_path(m->gguf));
+    m->arch = arch_find(name);
+    if (!m->arch)
+        return err_set(why, ERR_UNSUPPORTED, "%s: the architecture '" STR_FMT "' is not supported",
+                       gguf_path(m->gguf), (int)(name.n < 64 ? name.n : 64), name.p);
+    return ERR_OK;
+}
+
+static enum err check_opts(struct model *m, struct errmsg *why)
+{
+    struct model_opts *o = &m->opts;
+    if (!o->device)
+        o->device = "cpu";
+    m->ops = backend_find(o->device);
+    if (!m->ops)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "device '%s': this program has no such device; 'cpu' is there", o->device);
+    if (!o->context)
+        o->context = m->h.n_ctx_train;
+    if (o->context > m->h.n_ctx_train)
+        return err_set(why, ERR_RANGE,
+                       "context %u is longer than the %u tokens that the model is made for",
+                       o->context, m->h.n_ctx_train);
+    if (!o->max_seqs)
+        o->max_seqs = 1;
+    if (!o->max_step_tokens)
+        o->max_step_tokens = 512;
+    if (m->arch->encoder && o->max_step_tokens < o->context) /* an input is one step */
+        o->max_step_tokens = o->context;
+    if (o->max_step_tokens > o->context * (uint64_t)o->max_seqs)
+        o->max_step_tokens = (uint32_t)(o->context * (uint64_t)o->max_seqs);
+    if (o->max_seqs > SEQS_MAX || o->max_step_tokens > STEP_TOKENS_MAX)
+        return err_set(why, ERR_RANGE, "%u sequences and %u tokens per step: at most %d and %d",
+                       o->max_seqs, o->max_step_tokens, SEQS_MAX, STEP_TOKENS_MAX);
+    if (o->kv_type != QTYPE_F16 && o->kv_type != QTYPE_F32 && o->kv_type != QTYPE_BF16 &&
+        o->kv_type != QTYPE_Q8_0)
+        return err_set(why, ERR_UNSUPPORTED, "KV cache type: use f16, f32, bf16 or q8_0");
+    return ERR_OK;
+}
+
+static uint64_t free_memory(void)
+{
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[256];
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib << 10;
+}
+
+static struct kv_shape kv_shape_of(const struct model *m)
+{
+    return (struct kv_shape){.n_layer = m->arch->encoder ? 1 : (int)m->h.n_layer,
+                             .n_head_kv = (int)m->h.n_head_kv,
+                             .head_k = (int)m->h.head_k,
+                             .head_v = (int)m->h.head_v,
+                             .type = m->opts.kv_type};
+}
+
+/* Values of K and V per position, times their size: close to what the layout takes. */
+static uint64_t kv_bytes_per_token(const struct kv_shape *s)
+{
+    const uint64_t values =
+        (uint64_t)s->n_head_kv * (uint64_t)(s->head_k + (s->v_in_k ? 0 : s->head_v));
+    const uint64_t bytes = s->type == QTYPE_F32    ? 4 * values
+                           : s->type == QTYPE_Q8_0 ? values + values / 16
+                                                   : 2 * values;
+    return bytes * (uint64_t)s->n_layer;
+}
+
+static enum err open_kv(struct model *m, struct errmsg *why)
+{
+    struct model_opts *o = &m->opts;
+    struct kv_shape s = kv_shape_of(m);
+    const uint64_t per_seq = (o->context + KV_TOKENS - 1) / KV_TOKENS,
+                   per_token = kv_bytes_per_token(&s);
+    uint64_t blocks = o->kv_blocks;
+    if (!blocks) {
+        blocks = per_seq * o->max_seqs;
+        /* a fifth stays free for everything else */
+        const uint64_t fit = free_memory() / 5 * 4 / (per_token * KV_TOKENS);
+        if (fit && blocks > fit)
+            blocks = fit;
+    }
+    if (!o->kv_blocks && blocks < per_seq) /* who gives a number knows what for */
+        return err_set(
+            why, ERR_NOMEM,
+            "the KV cache has room for %llu tokens, less than one context of %u: lower the context",
+            (unsigned long long)blocks * KV_TOKENS, o->context);
+    if (blocks > UINT32_MAX / KV_TOKENS)
+        return err_set(why, ERR_RANGE, "%llu KV blocks are too many", (unsigned long long)blocks);
+    s.n_blocks = (uint32_t)blocks;
+    m->desc.kv_blocks = s.n_blocks;
+    m->desc.kv_bytes_per_token = per_token;
+    m->desc.kv_bytes = per_token * KV_TOKENS * blocks;
+    m->own_blocks = arena_array(&m->memory, (size_t)per_seq, sizeof *m->own_blocks);
+    if (!m->own_blocks)
+        return err_set(why, ERR_NOMEM, "no memory for a block table");
+    for (uint32_t i = 0; i < per_seq; i++)
+        m->own_blocks[i] = i;
+    return m->ops->kv_open(m->backend, &s, why);
+}
+
+/* The factors that apply to this context (Ding et al. 2024, "LongRoPE": long ones beyond the
+ * original context). */
+static enum err rotation(struct model *m, struct backend_opts *bo, struct errmsg *why)
+{
+    const struct hparams *h = &m->h;
+    if (m->arch->rope == ROPE_NONE)
+        return ERR_OK;
+    const enum slot by_length = m->opts.context > h->rope_ctx ? ROPE_LONG : ROPE_SHORT;
+    const enum slot s = model_tensor(&m->w, by_length) ? by_length : ROPE_FREQS;
+    const struct tensor *t = model_tensor(&m->w, s);
+    float *factors = NULL;
+    if (t) {
+        factors = arena_array(&m->memory, (size_t)t->n_in, sizeof *factors);
+        const enum err e = factors ? tensor_floats(factors, t, arch_slots[s].name, why)
+                                   : err_set(why, ERR_NOMEM, "no memory for rotation factors");
+        if (e)
+            return e;
+        for (int i = 0; i < t->n_in; i++)
+            if (!(factors[i] > 0))
+                return err_set(why, ERR_INVALID, "the tensor %s is not positive at %d",
+                               arch_slots[s].name, i);
+    }
+    bo->n_rope = m->arch->local_rope_base > 0 ? 2 : 1;
+    for (int i = 0; i < bo->n_rope; i++) {
+        double *freq = arena_array(&m->memory, h->n_rot / 2, sizeof *freq);
+        if (!freq)
+            return err_set(why, ERR_NOMEM, "no memory for rotation frequencies");
+        bo->rope[i] =
+            (struct rope){.kind = m->arch->rope, .n_rot = (int)h->n_rot, .inv_freq = freq};
+        rope_frequencies(h, m->arch, factors, i == 1, freq, &bo->rope[i].mscale);
+        for (uint32_t k = 0; k < h->n_rot / 2; k++)
+            if (!isfinite(freq[k]))
+                return err_set(why, ERR_INVALID, "the rotation frequency of pair %u is not finite",
+                               k);
+    }
+    return ERR_OK;
+}
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static enum err open_device(struct model *m, struct errmsg *why)
+{
+    const struct hparams *h = &m->h;
+    struct backend_opts bo = {.n_threads = m->opts.n_threads,
+                              .max_tok = (int)m->opts.max_step_tokens,
+                              .max_seqs = (int)m->opts.max_seqs};
+    bo.max_rows = larger(larger(bo.max_tok, LOGITS_ROWS),
+                         bo.max_tok * (int)(h->n_expert ? h->n_expert_used : 1));
+    for (enum slot s = 0; s < SLOTS_; s++)
+        for (uint32_t il = 0; il < (slot_of_layer(s) ? h->n_layer : 1); il++) {
+            const struct tensor *t =
+                slot_of_layer(s) ? layer_tensor(&m->w.layers[il], s) : model_tensor(&m->w, s);
+            if (t && arch_slots[s].out != D_ONE)
+                bo.max_in = larger(bo.max_in, t->n_in);
+        }
+    enum err e = rotation(m, &bo, why);
+    if (!e)
+        e = m->ops->open(&m->backend, &bo, why);
+    return e;
+}
+
+static enum err open_buffers(struct model *m, struct errmsg *why)
+{
+    const size_t t = m->opts.max_step_tokens;
+    m->tokens = arena_array(&m->memory, t, sizeof *m->tokens);
+    m->pos = arena_array(&m->memory, t, sizeof *m->pos);
+    m->rows = arena_array(&m->memory, t, sizeof *m->rows);
+    m->seqs = arena_array(&m->memory, m->opts.max_seqs, sizeof *m->seqs);
+    m->states = arena_array(&m->memory, t * m->h.n_embd, sizeof *m->states);
+    m->sums = arena_array(&m->memory, m->h.n_embd, sizeof *m->sums);
+    if (!m->tokens || !m->pos || !m->rows || !m->seqs || !m->states || !m->sums)
+        return err_set(why, ERR_NOMEM, "no memory for steps of %zu tokens", t);
+    m->forward = (struct forward){.a = m->arch,
+                                  .h = &m->h,
+                                  .w = &m->w,
+                                  .ops = m->ops,
+                                  .b = m->backend,
+                                  .max_tok = (int)m->opts.max_step_tokens};
+    return forward_open(&m->forward, why);
+}
+
+static void progress(const struct model *m, uint32_t permille)
+{
+    if (m->opts.on_progress)
+        m->opts.on_progress(m->opts.user, permille);
+}
+
+enum err model_open(struct model **out, const char *path, const struct model_opts *opts,
+                    struct errmsg *why)
+{
+    struct model *m = calloc(1, sizeof *m);
+    if (!m)
+        return err_set(why, ERR_NOMEM, "no memory for a model");
+    arena_init(&m->memory, 0);
+    m->opts = *opts;
+    progress(m, 0);
+    enum err e = gguf_open(&m->gguf, path, why);
+    if (!e)
+        e = find_row(m, why);
+    if (!e)
+        e = hparams_read(&m->h, m->arch, m->gguf, why);
+    if (!e)
+        e = check_opts(m, why);
+    if (!e)
+        e = weights_find(&m->w, &m->memory, m->arch, &m->h, m->gguf, why);
+    if (!e)
+        e = open_device(m, why);
+    progress(m, 100);
+    if (!e)
+        e = weights_bind(&m->w, &m->h, m->ops, m->backend, why);
+    progress(m, 900);
+    if (!e)
+        describe(m);
+    if (!e)
+        e = open_kv(m, why);
+    if (!e)
+        e = open_buffers(m, why);
+    if (e) {
+        model_close(m);
+        return e;
+    }
+    m->desc.context = m->opts.context;
+    progress(m, 1000);
+    *out = m;
+    return ERR_OK;
+}
+
+void model_close(struct model *m)
+{
+    if (!m)
+        return;
+    if (m->backend)
+        m->ops->close(m->backend);
+    gguf_close(m->gguf);
+    arena_fini(&m->memory);
+    free(m);
+}
+
+const struct model_desc *model_desc(const struct model *m)
+{
+    return &m->desc;
+}
+
+const struct gguf *model_gguf(const struct model *m)
+{
+    return m->gguf;
+}
+
+/* --- steps
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+
+static enum err check_tokens(const struct model *m, const int32_t *tokens, uint32_t n,
+                             struct errmsg *why)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= m->h.n_vocab)
+            return err_set(why, ERR_INVALID, "token %d at %u: the vocabulary has the ids 0 to %u",
+                           tokens[i], i, m->h.n_vocab - 1);
+    return ERR_OK;
+}
+
+static enum err check_seq(const struct model *m, const struct step_seq *s, struct errmsg *why)
+{
+    if (s->n_tok < 1 || s->n_tok > m->opts.max_step_tokens || s->n_logits > s->n_tok ||
+        (s->n_logits && !s->logits))
+        return err_set(why, ERR_INVALID, "a sequence of %u tokens with %u rows of logits", s->n_tok,
+                       s->n_logits);
+    if (s->pos > m->opts.context || s->n_tok > m->opts.context - s->pos)
+        return err_set(why, ERR_CONTEXT_LENGTH, "%u tokens at position %u: the context is %u",
+                       s->n_tok, s->pos, m->opts.context);
+    const uint32_t blocks = (s->pos + s->n_tok + KV_TOKENS - 1) / KV_TOKENS;
+    if (s->n_blocks < blocks)
+        return err_set(why, ERR_INVALID, "%u KV blocks for %u positions", s->n_blocks,
+                       s->pos + s->n_tok);
+    for (uint32_t i = 0; i < blocks; i++)
+        if (s->blocks[i] >= m->desc.kv_blocks)
+            return err_set(why, ERR_INVALID, "KV block %u: there are %u", s->blocks[i],
+                           m->desc.kv_blocks);
+    return check_tokens(m, s->tokens, s->n_tok, why);
+}
+
+/* Adds one sequence to the batch; false: it doesn't fit. */
+static bool add_seq(struct model *m, struct batch *b, const int32_t *tokens, uint32_t n_tok,
+                    uint32_t pos, const uint32_t *blocks)
+{
+    if (n_tok > m->opts.max_step_tokens - (uint32_t)b->n_tok)
+        return false;
+    m->seqs[b->n_seq++] = (struct batch_seq){b->n_tok, (int)n_tok, (int)pos, blocks};
+    memcpy(m->tokens + b->n_tok, tokens, n_tok * sizeof *tokens);
+    for (uint32_t i = 0; i < n_tok; i++)
+        m->pos[b->n_tok + (int)i] = (int32_t)(pos + i);
+    b->n_tok += (int)n_tok;
+    return true;
+}
+
+static struct batch new_batch(const struct model *m)
+{
+    return (struct batch){.tokens = m->tokens, .pos = m->pos, .seqs = m->seqs};
+}
+
+/* Rows are computed LOGITS_ROWS at a time, whatever sequences they belong to: the output matrix is
+ * read once for all. */
+static void deliver_logits(struct model *m, const struct step_seq *s, int n_rows)
+{
+    uint32_t of_seq = 0;
+    for (int at = 0; at < n_rows; at += LOGITS_ROWS) {
+        const int n = n_rows - at < LOGITS_ROWS ? n_rows - at : LOGITS_ROWS;
+        forward_logits(&m->forward, at, n);
+        for (int i = 0; i < n; i++) {
+            for (; of_seq == s->n_logits; s++)
+                of_seq = 0;
+            forward_read_logits(&m->forward, i, s->logits + (size_t)of_seq++ * m->h.n_vocab);
+        }
+    }
+}
+
+enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
+                    const volatile int *stop, struct errmsg *why)
+{
+    if (m->arch->encoder)
+        return err_set(why, ERR_UNSUPPORTED, "%s models give embeddings, no text", m->arch->name);
+    if (n_seqs < 1 || (uint32_t)n_seqs > m->opts.max_seqs)
+        return err_set(why, ERR_INVALID, "%d sequences in a step of 1 to %u", n_seqs,
+                       m->opts.max_seqs);
+    struct batch b = new_batch(m);
+    int n_rows = 0;
+    for (int i = 0; i < n_seqs; i++) {
+        const struct step_seq *s = &seqs[i];
+        const enum err e = check_seq(m, s, why);
+        if (e)
+            return e;
+        if (!add_seq(m, &b, s->tokens, s->n_tok, s->pos, s->blocks))
+            return err_set(why, ERR_INVALID, "more than %u tokens in a step",
+                           m->opts.max_step_tokens);
+        for (uint32_t r = s->n_tok - s->n_logits; r < s->n_tok; r++)
+            m->rows[n_rows++] = m->seqs[i].first + (int)r;
+    }
+    const enum err e = forward_layers(&m->forward, &b, m->rows, n_rows, stop);
+    if (e)
+        return err_set(why, e, "the step was cancelled");
+    deliver_logits(m, seqs, n_rows);
+    return ERR_OK;
+}
+
+/* --- embeddings
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static void normalize_row(float *x, uint32_t n)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    const double f = sum > 0 ? 1 / sqrt(sum) : 0;
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = (float)(x[i] * f);
+}
+
+/* Adds rows at .. at+n_rows-1 of n_tok to what is pooled in out. */
+static void pool_rows(float *out, double *sums, const float *rows, uint32_t at, uint32_t n_rows,
+                      uint32_t n_tok, uint32_t n, enum pooling pooling)
+{
+    const size_t row = n * sizeof *out;
+    if (pooling == POOL_NONE) {
+        memcpy(out + (size_t)at * n, rows, n_rows * row);
+    } else if (pooling == POOL_CLS) {
+        if (at == 0)
+            memcpy(out, rows, row);
+    } else if (pooling == POOL_LAST) {
+        memcpy(out, rows + (size_t)(n_rows - 1) * n, row);
+    } else {
+        for (uint32_t i = 0; i < n; i++) {
+            double sum = at ? sums[i] : 0;
+            for (uint32_t t = 0; t < n_rows; t++)
+                sum += (double)rows[(size_t)t * n + i];
+            sums[i] = sum;
+            out[i] = (float)(sum / n_tok);
+        }
+    }
+}
+
+enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling,
+                     bool normalize, float *out, struct errmsg *why)
+{
+    if (pooling == POOL_MODEL)
+        pooling = m->arch->encoder ? (enum pooling)m->h.pooling : POOL_LAST;
+    if (pooling < POOL_NONE || pooling > POOL_LAST)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "the model is a reranker; ask for mean, cls, last or no pooling");
+    if (n_tok < 1)
+        return err_set(why, ERR_INVALID, "no tokens to embed");
+    if (n_tok > m->opts.context || n_tok > (uint64_t)m->desc.kv_blocks * KV_TOKENS)
+        return err_set(why, ERR_CONTEXT_LENGTH,
+                       "%u tokens: the context is %u, the KV cache has room for %llu", n_tok,
+                       m->opts.context, (unsigned long long)m->desc.kv_blocks * KV_TOKENS);
+    enum err e = check_tokens(m, tokens, n_tok, why);
+    const uint32_t n = m->h.n_embd, most = m->opts.max_step_tokens;
+    for (uint32_t at = 0, part; !e && at < n_tok; at += part) {
+        struct batch b = new_batch(m);
+        part = n_tok - at < most ? n_tok - at : most;
+        add_seq(m, &b, tokens + at, part, at, m->own_blocks);
+        for (uint32_t i = 0; i < part; i++)
+            m->rows[i] = (int32_t)i;
+        e = forward_layers(&m->forward, &b, m->rows, (int)part, NULL);
+        if (e)
+            break;
+        forward_states(&m->forward, (int)part, m->states);
+        pool_rows(out, m->sums, m->states, at, part, n_tok, n, pooling);
+    }
+    if (e)
+        return e;
+    if (normalize)
+        for (uint32_t t = 0; t < (pooling == POOL_NONE ? n_tok : 1); t++)
+            normalize_row(out + (size_t)t * n, n);
+    return ERR_OK;
+}
