@@ -11,8 +11,9 @@
 #include <string.h>
 
 enum {
-    SUM_BLOCK = 16 * VEXP_LANES
-}; /* weights are summed in blocks, so that a draw can skip them */
+    FEW = 128,                   /* top_k up to here is found by a scan with insertion */
+    SUM_BLOCK = 16 * VEXP_LANES, /* weights are summed in blocks: a draw can skip them */
+};
 
 struct sampler {
     uint32_t n_vocab, n_padded; /* padded to SUM_BLOCK: vector loops have no rest */
