@@ -4,6 +4,7 @@
 #define MILLRACE_GATEWAY_DISPATCH_DISPATCH_H
 
 #include "gateway/dispatch/job.h"
+#include "gateway/metrics/metrics.h"
 #include "gateway/usage/usage.h"
 #include <uv.h>
 
@@ -26,6 +27,7 @@ struct dispatch_options {
     size_t n_models;
     const char *worker_path; /* millrace-worker; beside the gateway's own binary by default */
     struct usage *usage;     /* journal and rows; borrowed */
+    struct metrics *metrics; /* borrowed; NULL is fine: time between tokens goes there */
     uint32_t
         stall_ms; /* a worker that holds jobs and makes no step for so long is killed; 0: 30 s */
     uint32_t max_attempts; /* workers a job may take down: 0: 2 */

@@ -37,6 +37,7 @@ struct choice {
     int32_t *tokens; /* owned: all that the worker reported, for replay */
     uint32_t n, cap;
     uint32_t reasoning_tokens;
+    uint64_t last_token_ns;
     bool done;
     enum finish_reason reason;
 };

@@ -76,8 +76,13 @@ static bool on_delta(struct job *j, const struct msg *m)
     for (uint32_t i = 0; i < j->head.n; i++)
         reasoning += j->choices[i].reasoning_tokens;
     row->reasoning_tokens = reasoning;
+    uint64_t now = clock_mono_ns();
     if (!j->first_token_ns && m->delta.n_tokens)
-        j->first_token_ns = clock_mono_ns();
+        j->first_token_ns = now;
+    if (ch->last_token_ns && m->delta.n_tokens && j->d->o.metrics)
+        metrics_observe(j->d->o.metrics, (size_t)(j->model - j->d->models), METRIC_INTER_TOKEN,
+                        (double)(now - ch->last_token_ns) / 1e9);
+    ch->last_token_ns = now;
     const struct job_delta d = {.choice = c,
                                 .kind = (enum delta_kind)m->delta.head.kind,
                                 .text = m->delta.text,

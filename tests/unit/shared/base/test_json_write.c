@@ -40,7 +40,7 @@ static void invalid_utf8_becomes_the_replacement_character(void **state)
     static const char awkward[] = "a\x80\xbf\xc3\xe2\x82\xed\xa0\xf0\x9f\xf4\xff";
     enum { N = sizeof(awkward) - 1 };
     for (size_t code = 0; code < N * N * N * N; code++) {
-        char in[4], want[14] = "\"";
+        char in[4], want[16] = "\"";
         size_t c = code;
         for (int i = 0; i < 4; i++, c /= N)
             in[i] = awkward[c % N];
