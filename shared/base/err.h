@@ -10,7 +10,8 @@
 
 #include <stddef.h>
 
-/* X(name, text): the text is what err_text() returns, and the message where nobody set a better one. */
+/* X(name, text): the text is what err_text() returns, and the message where nobody set a better
+ * one. */
 #define ERR_MAP(X)                                                                                 \
     X(NOMEM, "out of memory")                                                                      \
     X(IO, "input/output error")                                                                    \
@@ -36,11 +37,11 @@ enum err {
 #define X(name, text) ERR_##name,
     ERR_MAP(X)
 #undef X
-    ERR_COUNT_
+        ERR_COUNT_
 };
 
-#define MUST_CHECK          __attribute__((warn_unused_result))
-#define PRINTF_LIKE(f, a)   __attribute__((format(printf, f, a)))
+#define MUST_CHECK        __attribute__((warn_unused_result))
+#define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
 struct errmsg {
     char text[256]; /* NUL-terminated, one line; empty when nobody filled it */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    PATIENCE_MS = 20000
+    PATIENCE_MS = 10000
 }; /* far beyond any scheduling delay: reaching it means a lost wake-up */
 
 struct end {
@@ -176,11 +176,73 @@ static void a_ping_wakes_a_sleeper_every_time(void **state)
     shm_close(&shm);
 }
 
+/* One way only: nothing but room in the ring can wake this writer. */
+static void *pour_thread(void *arg)
+{
+    struct end *e = arg;
+    unsigned char payload[700];
+    for (uint32_t i = 0; i < e->n_records;) {
+        size_t n = make(i, payload);
+        enum err rc = ring_write(&e->out, i & 0xff, 0, i, payload, n);
+        if (rc == ERR_OK)
+            i++;
+        else if (rc != ERR_FULL)
+            return NULL;
+        if ((rc == ERR_FULL || i == e->n_records) && ring_reader_needs_wake(&e->out))
+            wake_send(e->peer);
+        if (rc == ERR_FULL && ring_writer_arm(&e->out, n)) {
+            e->sleeps++;
+            if (wake_wait(e->mine, PATIENCE_MS) == ERR_TIMEOUT)
+                return NULL;
+        }
+    }
+    e->ok = true;
+    return NULL;
+}
+
+static void room_in_a_full_ring_wakes_its_writer(void **state)
+{
+    UNUSED(state);
+    size_t bytes = RING_MIN_CAPACITY + RING_OVERHEAD;
+    void *memory = aligned_alloc(RING_LINE, bytes);
+    struct end me = {.n_records = 20000}, peer = {.n_records = 20000};
+    assert_int_equal(ring_init(memory, bytes), ERR_OK);
+    assert_int_equal(wake_open(&me.mine), ERR_OK);
+    assert_int_equal(wake_open(&peer.mine), ERR_OK);
+    me.peer = peer.mine;
+    peer.peer = me.mine;
+    assert_int_equal(ring_reader_open(&me.in, memory, bytes), ERR_OK);
+    assert_int_equal(ring_writer_open(&peer.out, memory, bytes), ERR_OK);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, pour_thread, &peer), 0);
+    for (uint32_t i = 0; i < me.n_records;) {
+        struct ring_record rec;
+        enum err rc = ring_read(&me.in, &rec);
+        if (rc == ERR_OK) {
+            assert_true(check(i++, &rec));
+            continue;
+        }
+        assert_int_equal(rc, ERR_AGAIN);
+        if (ring_writer_needs_wake(&me.in))
+            wake_send(me.peer);
+        if (ring_reader_arm(&me.in))
+            assert_int_not_equal(wake_wait(me.mine, PATIENCE_MS), ERR_TIMEOUT);
+    }
+    pthread_join(thread, NULL);
+    assert_true(peer.ok);
+    assert_true(peer.sleeps > 0);
+    ring_reader_close(&me.in);
+    wake_close(&me.mine);
+    wake_close(&peer.mine);
+    free(memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_threads_exchange_every_record_and_lose_no_wake_up),
         cmocka_unit_test(a_ping_wakes_a_sleeper_every_time),
+        cmocka_unit_test(room_in_a_full_ring_wakes_its_writer),
     };
     return RUN_TESTS(tests);
 }
