@@ -66,7 +66,8 @@ static void converse(struct end *e, bool echo)
             else
                 return;
         }
-        if (ring_reader_needs_wake(&e->out) | ring_writer_needs_wake(&e->in))
+        bool for_news = ring_reader_needs_wake(&e->out), for_room = ring_writer_needs_wake(&e->in);
+        if (for_news || for_room)
             wake_send(e->peer);
         if (full ? !ring_writer_arm(&e->out, n) : sent < (echo ? got : e->n_records))
             continue;
