@@ -59,7 +59,7 @@ struct rope {
 };
 enum { ROPES_MAX = 2 }; /* gemma3 turns its local and global layers differently */
 
-struct kv_shape {
+struct kv_pool_shape {
     int n_layer;       /* layers that keep K and V */
     uint32_t n_blocks; /* of KV_BLOCK_TOKENS positions, shared by all sequences */
     int n_head_kv;
@@ -194,7 +194,7 @@ struct backend_ops {
     void (*upload)(struct backend *b, float *dst, const float *src, size_t n);
     void (*download)(struct backend *b, float *dst, const float *src, size_t n);
     enum err (*bind)(struct backend *b, struct tensor *t, bool is_vector, struct errmsg *why);
-    enum err (*kv_open)(struct backend *b, const struct kv_shape *s, struct errmsg *why);
+    enum err (*kv_open)(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why);
 
     void (*begin)(struct backend *b, const struct batch *batch); /* tables of the step */
     void (*end)(struct backend *b);                              /* all results are in place */

@@ -21,19 +21,21 @@ int cmd_embed(int argc, char **argv)
     m = model_args_open(&a, a.n_tokens, 1);
     if (!m)
         goto done;
-    const size_t n_embd = model_desc(m)->n_embd, rows = a.pooling == POOL_NONE ? a.n_tokens : 1;
-    /* POOL_MODEL may turn out to be no pooling */
-    out = calloc(n_embd * a.n_tokens, sizeof *out);
+    const struct model_desc *d = model_desc(m);
+    const enum pooling pooling = a.pooling == POOL_MODEL ? d->pooling : a.pooling;
+    const size_t columns = pooling == POOL_RANK ? d->n_labels : d->n_embd,
+                 rows = pooling == POOL_NONE ? a.n_tokens : 1;
+    out = calloc(columns * rows + 1, sizeof *out); /* not 0 bytes for a file without the head */
     if (!out) {
         command_failed(&a, "no memory for the embeddings");
         goto done;
     }
-    if (model_embed(m, a.tokens, a.n_tokens, a.pooling, a.normalize, out, &why) != ERR_OK) {
+    if (model_embed(m, a.tokens, a.n_tokens, pooling, a.normalize, out, &why) != ERR_OK) {
         command_failed(&a, why.text);
         goto done;
     }
     const bool written =
-        fwrite(out, n_embd * sizeof *out, rows, stdout) == rows && fflush(stdout) == 0;
+        fwrite(out, columns * sizeof *out, rows, stdout) == rows && fflush(stdout) == 0;
     status = written ? EXIT_DONE : command_failed(&a, "stdout: can't write");
 done:
     free(out);

@@ -68,8 +68,11 @@ static bool parse_tokens(struct model_args *a, const char *text)
 
 static bool parse_pooling(struct model_args *a, const char *text)
 {
-    static const char *const names[] = {
-        [POOL_NONE] = "none", [POOL_MEAN] = "mean", [POOL_CLS] = "cls", [POOL_LAST] = "last"};
+    static const char *const names[] = {[POOL_NONE] = "none",
+                                        [POOL_MEAN] = "mean",
+                                        [POOL_CLS] = "cls",
+                                        [POOL_LAST] = "last",
+                                        [POOL_RANK] = "rank"};
     for (size_t i = 0; text && i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0) {
             a->pooling = (enum pooling)i;

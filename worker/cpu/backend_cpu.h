@@ -36,7 +36,7 @@ void run_ranges(struct backend *b, range_fn fn, const void *op, int n, size_t co
 /* ops_kv.c */
 void cpu_qkv(struct backend *b, const struct qkv *a);
 void cpu_attention(struct backend *b, const struct attention *a);
-enum err cpu_kv_open(struct backend *b, const struct kv_shape *s, struct errmsg *why);
+enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why);
 /* ops_rows.c */
 void cpu_rope_tables(struct backend *b);
 void cpu_embed(struct backend *b, float *x, const struct tensor *table, float scale,

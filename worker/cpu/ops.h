@@ -27,7 +27,7 @@ struct kv_layout {
 };
 enum { KV_PAD = 16, KV_GROUP = 32 };
 
-void kv_layout_init(struct kv_layout *l, const struct kv_shape *s);
+void kv_layout_init(struct kv_layout *l, const struct kv_pool_shape *s);
 
 /* Scratch of one thread; sizes in floats. */
 struct attn_scratch {

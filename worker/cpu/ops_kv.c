@@ -20,7 +20,7 @@ static size_t up64(size_t n)
     return (n + 63) & ~(size_t)63;
 }
 
-void kv_layout_init(struct kv_layout *l, const struct kv_shape *s)
+void kv_layout_init(struct kv_layout *l, const struct kv_pool_shape *s)
 {
     const size_t e = elem_bytes(s->type), f16 = sizeof(uint16_t);
     *l = (struct kv_layout){.type = s->type,
@@ -49,7 +49,7 @@ void kv_layout_init(struct kv_layout *l, const struct kv_shape *s)
     l->block_bytes = at * (size_t)s->n_head_kv;
 }
 
-enum err cpu_kv_open(struct backend *b, const struct kv_shape *s, struct errmsg *why)
+enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why)
 {
     struct kv_layout *l = &b->kv;
     if (s->head_k > HEAD_MAX || s->head_v > HEAD_MAX)

@@ -176,6 +176,7 @@ struct arch {
                                    scale comes from n_embd/n_head instead of head_k; 0: none */
     enum gating gating;         /* default of expert_gating_func */
     bool renorm;                /* default of expert_weights_norm */
+    float attn_softcap, logit_softcap; /* without the keys; 0: none */
     enum window_kind window;
     uint32_t window_default; /* without the key */
     int window_period;       /* every window_period-th layer sees all (WINDOW_PERIOD) */

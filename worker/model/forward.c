@@ -197,7 +197,7 @@ static void add_and_norm(struct pass *p, enum slot bias, enum slot post, struct 
                                .x = f->x,
                                .y = f->y,
                                .bias = layer_vector(p->l, bias),
-                               .post = layer_norm_of(p, post, post),
+                               .post = norm_of(f, layer_vector(p->l, post), NULL),
                                .scale = f->h->residual_scale,
                                .next = next,
                                .h = in_place ? f->x
@@ -314,6 +314,21 @@ void forward_states(struct forward *f, int n_rows, float *out)
     f->ops->download(f->b, out, states, (size_t)n_rows * f->h->n_embd);
 }
 
+void forward_rank(struct forward *f, const float *state, float *out)
+{
+    const int n = (int)f->h->n_embd, labels = (int)f->h->n_labels;
+    const struct product hidden = {model_tensor(f->w, CLS), f->y, n};
+    const struct product score = {model_tensor(f->w, CLS_OUT), f->up, labels};
+    f->ops->upload(f->b, f->n, state, (size_t)n);
+    if (hidden.w) {
+        f->ops->matmul(f->b, &hidden, 1, f->n, n, 1);
+        f->ops->logits(f->b, f->y, model_vector(f->w, CLS_B), 1, 1, n, 1); /* softcap 1 is tanh */
+    }
+    f->ops->matmul(f->b, &score, 1, hidden.w ? f->y : f->n, n, 1);
+    f->ops->logits(f->b, f->up, model_vector(f->w, CLS_OUT_B), 1, 0, labels, 1);
+    f->ops->download(f->b, out, f->up, (size_t)labels);
+}
+
 enum err forward_open(struct forward *f, struct errmsg *why)
 {
     const struct hparams *h = f->h;
@@ -330,7 +345,7 @@ enum err forward_open(struct forward *f, struct errmsg *why)
         {&f->picked, t * n},
         {&f->qkv, t * hparams_dim(h, f->a, D_QKV)},
         {&f->att, t * hparams_dim(h, f->a, D_O)},
-        {&f->up, t * 2 * ff},
+        {&f->up, t * 2 * ff + h->n_labels},
         {&f->logits, f->a->encoder ? 0 : (size_t)LOGITS_ROWS * h->n_vocab},
         {&f->router, u ? t * h->n_expert : 0},
         {&f->ids_weights, t * u},

@@ -50,4 +50,8 @@ void forward_read_logits(struct forward *f, int row, float *out); /* [n_vocab] *
 /* out [n_rows, n_embd], host: the last layer's states of the wanted rows, after the last norm. */
 void forward_states(struct forward *f, int n_rows, float *out);
 
+/* The reranker's head on one pooled state [n_embd]: out [n_labels] = W_o tanh(W s + b) + b_o; both
+ * host. */
+void forward_rank(struct forward *f, const float *state, float *out);
+
 #endif

@@ -227,6 +227,9 @@ static enum err complete(struct hparams *h, const struct arch *a, const struct g
                        gguf_path(g), n);
     if (a->window == WINDOW_NONE)
         h->window = 0;
+    if (!h->causal && !a->encoder)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "%s.attention.causal is false: such a decoder doesn't run here", n);
 
     if (h->n_expert) {
         if (h->n_expert_used < 1 || h->n_expert_used > h->n_expert)
@@ -289,8 +292,11 @@ enum err hparams_read(struct hparams *h, const struct arch *a, const struct gguf
                           .logit_scale = 1,
                           .expert_scale = 1,
                           .eps = -1,
+                          .pooling = a->encoder ? 0 : 3,
                           .window = a->window_default,
                           .renorm = a->renorm,
+                          .attn_softcap = a->attn_softcap,
+                          .logit_softcap = a->logit_softcap,
                           .causal = !a->encoder};
     enum err e = read_keys(h, a, g, why);
     if (!e)

@@ -27,6 +27,7 @@ struct model {
     struct batch_seq *seqs;       /* [max_seqs] */
     uint32_t *own_blocks;         /* 0, 1, 2 ...: for model_embed() */
     float *states;                /* [max_step_tokens, n_embd] and */
+    float *pooled;                /* [n_embd] and */
     double *sums;                 /* [n_embd]: for model_embed() */
 };
 
@@ -78,6 +79,8 @@ static void describe(struct model *m)
     d->n_vocab = m->h.n_vocab;
     d->n_embd = m->h.n_embd;
     d->context_train = m->h.n_ctx_train;
+    d->pooling = (enum pooling)m->h.pooling;
+    d->n_labels = m->h.n_labels;
     d->is_encoder = m->arch->encoder;
     m->ops->describe(m->backend, d->device, sizeof d->device);
 }
@@ -149,17 +152,17 @@ static uint64_t free_memory(void)
     return kib << 10;
 }
 
-static struct kv_shape kv_shape_of(const struct model *m)
+static struct kv_pool_shape kv_shape_of(const struct model *m)
 {
-    return (struct kv_shape){.n_layer = m->arch->encoder ? 1 : (int)m->h.n_layer,
-                             .n_head_kv = (int)m->h.n_head_kv,
-                             .head_k = (int)m->h.head_k,
-                             .head_v = (int)m->h.head_v,
-                             .type = m->opts.kv_type};
+    return (struct kv_pool_shape){.n_layer = m->arch->encoder ? 1 : (int)m->h.n_layer,
+                                  .n_head_kv = (int)m->h.n_head_kv,
+                                  .head_k = (int)m->h.head_k,
+                                  .head_v = (int)m->h.head_v,
+                                  .type = m->opts.kv_type};
 }
 
 /* Values of K and V per position, times their size: close to what the layout takes. */
-static uint64_t kv_bytes_per_token(const struct kv_shape *s)
+static uint64_t kv_bytes_per_token(const struct kv_pool_shape *s)
 {
     const uint64_t values =
         (uint64_t)s->n_head_kv * (uint64_t)(s->head_k + (s->v_in_k ? 0 : s->head_v));
@@ -172,7 +175,7 @@ static uint64_t kv_bytes_per_token(const struct kv_shape *s)
 static enum err open_kv(struct model *m, struct errmsg *why)
 {
     struct model_opts *o = &m->opts;
-    struct kv_shape s = kv_shape_of(m);
+    struct kv_pool_shape s = kv_shape_of(m);
     const uint64_t per_seq = (o->context + KV_TOKENS - 1) / KV_TOKENS,
                    per_token = kv_bytes_per_token(&s);
     uint64_t blocks = o->kv_blocks;
@@ -275,7 +278,8 @@ static enum err open_buffers(struct model *m, struct errmsg *why)
     m->seqs = arena_array(&m->memory, m->opts.max_seqs, sizeof *m->seqs);
     m->states = arena_array(&m->memory, t * m->h.n_embd, sizeof *m->states);
     m->sums = arena_array(&m->memory, m->h.n_embd, sizeof *m->sums);
-    if (!m->tokens || !m->pos || !m->rows || !m->seqs || !m->states || !m->sums)
+    m->pooled = arena_array(&m->memory, m->h.n_embd, sizeof *m->pooled);
+    if (!m->pooled || !m->tokens || !m->pos || !m->rows || !m->seqs || !m->states || !m->sums)
         return err_set(why, ERR_NOMEM, "no memory for steps of %zu tokens", t);
     m->forward = (struct forward){.a = m->arch,
                                   .h = &m->h,
@@ -471,7 +475,7 @@ static void pool_rows(float *out, double *sums, const float *rows, uint32_t at, 
     const size_t row = n * sizeof *out;
     if (pooling == POOL_NONE) {
         memcpy(out + (size_t)at * n, rows, n_rows * row);
-    } else if (pooling == POOL_CLS) {
+    } else if (pooling == POOL_CLS || pooling == POOL_RANK) {
         if (at == 0)
             memcpy(out, rows, row);
     } else if (pooling == POOL_LAST) {
@@ -491,10 +495,11 @@ enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enu
                      bool normalize, float *out, struct errmsg *why)
 {
     if (pooling == POOL_MODEL)
-        pooling = m->arch->encoder ? (enum pooling)m->h.pooling : POOL_LAST;
-    if (pooling < POOL_NONE || pooling > POOL_LAST)
-        return err_set(why, ERR_UNSUPPORTED,
-                       "the model is a reranker; ask for mean, cls, last or no pooling");
+        pooling = m->desc.pooling;
+    if (pooling < POOL_NONE || pooling > POOL_RANK)
+        return err_set(why, ERR_INVALID, "pooling %d is unknown", (int)pooling);
+    if (pooling == POOL_RANK && !m->desc.n_labels)
+        return err_set(why, ERR_UNSUPPORTED, "the file has no reranker's head (cls.output)");
     if (n_tok < 1)
         return err_set(why, ERR_INVALID, "no tokens to embed");
     if (n_tok > m->opts.context || n_tok > (uint64_t)m->desc.kv_blocks * KV_TOKENS)
@@ -513,11 +518,14 @@ enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enu
         if (e)
             break;
         forward_states(&m->forward, (int)part, m->states);
-        pool_rows(out, m->sums, m->states, at, part, n_tok, n, pooling);
+        pool_rows(pooling == POOL_RANK ? m->pooled : out, m->sums, m->states, at, part, n_tok, n,
+                  pooling);
     }
     if (e)
         return e;
-    if (normalize)
+    if (pooling == POOL_RANK)
+        forward_rank(&m->forward, m->pooled, out);
+    else if (normalize)
         for (uint32_t t = 0; t < (pooling == POOL_NONE ? n_tok : 1); t++)
             normalize_row(out + (size_t)t * n, n);
     return ERR_OK;

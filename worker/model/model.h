@@ -27,6 +27,16 @@ struct model_opts {
     void *user;
 };
 
+/* Values 0 to 4 as `pooling_type` in files. */
+enum pooling {
+    POOL_MODEL = -1,
+    POOL_NONE = 0,
+    POOL_MEAN = 1,
+    POOL_CLS = 2,
+    POOL_LAST = 3,
+    POOL_RANK = 4
+};
+
 struct model_desc { /* constant after model_open(); strings borrowed from the model */
     struct str name, arch, size_label;
     char quant[32];  /* the file's mix, e.g. "Q4_K_M" or "Q8_0" */
@@ -36,7 +46,9 @@ struct model_desc { /* constant after model_open(); strings borrowed from the mo
     uint32_t context_train, context; /* what the file says; what was opened */
     uint32_t kv_blocks;
     uint64_t kv_bytes_per_token, kv_bytes;
-    bool is_encoder; /* embeddings only: model_step() gives no logits */
+    enum pooling pooling; /* what the file asks for; POOL_LAST for decoders that don't say */
+    uint32_t n_labels;    /* outputs of a reranker's head; 0: none */
+    bool is_encoder;      /* embeddings only: model_step() gives no logits */
 };
 
 struct model; /* opaque */
@@ -67,10 +79,10 @@ struct step_seq {
 enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
                     const volatile int *stop, struct errmsg *why) MUST_CHECK;
 
-/* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd],
- * or [n_tok, n_embd] for POOL_NONE. Uses the KV blocks 0 .. n_tok/KV_BLOCK_TOKENS: no sequence of a
+/* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd];
+ * [n_tok, n_embd] for POOL_NONE; [n_labels], the scores of a reranker, for POOL_RANK. POOL_MODEL
+ * does as model_desc.pooling says. Uses the KV blocks 0 .. n_tok/KV_BLOCK_TOKENS: no sequence of a
  * step may own them. */
-enum pooling { POOL_MODEL = -1, POOL_NONE = 0, POOL_MEAN = 1, POOL_CLS = 2, POOL_LAST = 3 };
 enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling,
                      bool normalize, float *out, struct errmsg *why) MUST_CHECK;
 
