@@ -13,12 +13,11 @@ static void read_value(const struct gguf_kv *kv)
         int64_t s;
         float f;
         struct str text;
-        bool number = gguf_elem_u64(kv, at[i], &u) | gguf_elem_i64(kv, at[i], &s) |
-                      gguf_elem_f32(kv, at[i], &f);
-        if (gguf_elem_str(kv, at[i], &text)) {
-            if (number || str_hash(text) == 1)
-                abort();
-        }
+        int n = gguf_elem_u64(kv, at[i], &u);
+        n += gguf_elem_i64(kv, at[i], &s);
+        n += gguf_elem_f32(kv, at[i], &f);
+        if (gguf_elem_str(kv, at[i], &text) && (n > 0 || str_hash(text) == 1))
+            abort();
     }
 }
 

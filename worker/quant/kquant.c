@@ -1,7 +1,36 @@
-/* kquant.c - the super-blocks of 256 with integer scales of their sub-blocks: Q4_K Q5_K Q6_K. */
+/* kquant.c - the super-blocks of 256 with integer scales of their sub-blocks: Q2_K Q3_K Q4_K Q5_K
+ * Q6_K. */
 #include "worker/quant/blocks.h"
 #include "worker/quant/formats.h"
 #include "worker/quant/qtype.h"
+
+void dequantize_q2_k(float *dst, const void *src, size_t n)
+{
+    const struct block_q2_K *b = src;
+    for (; n; n -= QK_SUPER, dst += QK_SUPER, b++) {
+        float d = f16_to_f32(b->d), dmin = f16_to_f32(b->dmin);
+        for (int i = 0; i < QK_SUPER; i++) {
+            uint8_t scale = b->scales[i / 16];
+            int q = b->qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+            dst[i] = d * (float)(scale & 15) * (float)q - dmin * (float)(scale >> 4);
+        }
+    }
+}
+
+void dequantize_q3_k(float *dst, const void *src, size_t n)
+{
+    const struct block_q3_K *b = src;
+    for (; n; n -= QK_SUPER, dst += QK_SUPER, b++) {
+        float d = f16_to_f32(b->d);
+        uint8_t scale[16];
+        q3k_scales(b->scales, scale);
+        for (int i = 0; i < QK_SUPER; i++) {
+            int low = b->qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+            int high = b->hmask[i % 32] >> (i / 32) & 1;
+            dst[i] = d * (float)(scale[i / 16] - 32) * (float)((low | high << 2) - 4);
+        }
+    }
+}
 
 void dequantize_q4_k(float *dst, const void *src, size_t n)
 {

@@ -64,8 +64,10 @@ static void dequantizes_bit_exactly(void **state)
 
 int main(void)
 {
-    static const char *const types[] = {"F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",
-                                        "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
+    static const char *const types[] = {"F16",     "BF16",   "Q4_0",  "Q4_1",    "Q5_0",   "Q5_1",
+                                        "Q8_0",    "Q2_K",   "Q3_K",  "Q4_K",    "Q5_K",   "Q6_K",
+                                        "IQ4_NL",  "IQ4_XS", "MXFP4", "IQ2_XXS", "IQ2_XS", "IQ2_S",
+                                        "IQ3_XXS", "IQ3_S",  "IQ1_S", "IQ1_M",   "TQ1_0",  "TQ2_0"};
     enum { N = sizeof types / sizeof *types };
     struct CMUnitTest tests[N];
     static char names[N][64];
