@@ -162,6 +162,9 @@ asan ubsan: ## build with AddressSanitizer and UBSan into build/asan
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=asan test-bins
 tsan: ## build with ThreadSanitizer into build/tsan
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=tsan test-bins
+# What tests/tsan.sh runs: the rings, the thread pool, the gateway.
+tsan-bins: $(filter $(B)/test/unit/shared/ipc/% $(B)/test/unit/worker/cpu/test_pool $(B)/test/unit/gateway/%,$(TEST_BIN)) $(SUPPORT_BIN) $(TOOL_BIN)
+.PHONY: tsan-bins
 cover: ## build with coverage, run unit tests, print a summary
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=cover test-unit
 lint: ## format, include directions, spelling, long files
