@@ -4,7 +4,6 @@
 #define MILLRACE_GATEWAY_DISPATCH_DISPATCH_H
 
 #include "gateway/dispatch/job.h"
-#include "gateway/metrics/metrics.h"
 #include "gateway/usage/usage.h"
 #include <uv.h>
 
@@ -27,12 +26,13 @@ struct dispatch_options {
     size_t n_models;
     const char *worker_path; /* millrace-worker; beside the gateway's own binary by default */
     struct usage *usage;     /* journal and rows; borrowed */
-    struct metrics *metrics; /* borrowed; NULL is fine: time between tokens goes there */
     uint32_t
         stall_ms; /* a worker that holds jobs and makes no step for so long is killed; 0: 30 s */
     uint32_t max_attempts; /* workers a job may take down: 0: 2 */
     void (*on_job_end)(void *app,
                        const struct usage_row *row); /* metrics and the log line; NULL is fine */
+    /* Seconds between two tokens of a choice, for the metrics. NULL is fine. */
+    void (*on_token_gap)(void *app, const struct model_config *m, double seconds);
     /* A model's first worker is ready (error NULL), or it can't be loaded (one line). NULL is fine.
      */
     void (*on_model_state)(void *app, const struct model_config *m, const char *error);

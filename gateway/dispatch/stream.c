@@ -79,9 +79,9 @@ static bool on_delta(struct job *j, const struct msg *m)
     uint64_t now = clock_mono_ns();
     if (!j->first_token_ns && m->delta.n_tokens)
         j->first_token_ns = now;
-    if (ch->last_token_ns && m->delta.n_tokens && j->d->o.metrics)
-        metrics_observe(j->d->o.metrics, (size_t)(j->model - j->d->models), METRIC_INTER_TOKEN,
-                        (double)(now - ch->last_token_ns) / 1e9);
+    const struct dispatch_options *o = &j->d->o;
+    if (ch->last_token_ns && m->delta.n_tokens && o->on_token_gap)
+        o->on_token_gap(o->app, j->model->config, (double)(now - ch->last_token_ns) / 1e9);
     ch->last_token_ns = now;
     const struct job_delta d = {.choice = c,
                                 .kind = (enum delta_kind)m->delta.head.kind,
