@@ -5,7 +5,7 @@
  * Always runs tests/data/arch; the full set too when it is at hand (MILLRACE_REFERENCE, or
  * ../shared/reference). A model whose architecture or block format the engine does not have yet is
  * a visible skip. */
-#include "tests/unit/worker/reference/arch_case.h"
+#include "tests/unit/worker/arch_case.h"
 #include "worker/model/arch.h"
 
 #include <unistd.h>
