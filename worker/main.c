@@ -13,7 +13,7 @@ static const struct command commands[] = {
 #define X(cmd, cmd_args, cmd_help) {#cmd, cmd_args, cmd_help, cmd_##cmd},
     WORKER_COMMANDS(X)
 #undef X
-    {0},
+        {0},
 };
 
 static void print_help(FILE *f)
@@ -36,6 +36,7 @@ int main(int argc, char **argv)
     for (const struct command *c = commands; c->name; c++)
         if (strcmp(argv[1], c->name) == 0)
             return c->run(argc - 1, argv + 1);
-    fprintf(stderr, "millrace-worker: no command '%s'; 'millrace-worker --help' lists them\n", argv[1]);
+    fprintf(stderr, "millrace-worker: no command '%s'; 'millrace-worker --help' lists them\n",
+            argv[1]);
     return EXIT_USAGE;
 }

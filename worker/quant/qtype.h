@@ -1,7 +1,8 @@
-/* qtype.h - the table of weight types: ids and sizes as GGUF has them, and how to read a block as float32.
+/* qtype.h - the table of weight types: ids and sizes as GGUF has them, and how to read a block as
+ * float32.
  *
- * A matrix [n_out, n_in] is n_out rows; a row is n_in/block_elems blocks of block_bytes, without padding.
- * Ids are those of the GGUF specification (ggml_type), because they stand in files. */
+ * A matrix [n_out, n_in] is n_out rows; a row is n_in/block_elems blocks of block_bytes, without
+ * padding. Ids are those of the GGUF specification (ggml_type), because they stand in files. */
 #ifndef MILLRACE_WORKER_QUANT_QTYPE_H
 #define MILLRACE_WORKER_QUANT_QTYPE_H
 
@@ -48,10 +49,12 @@ struct qtype_info {
     const char *name;     /* "Q4_K"; NULL: no such type */
     uint32_t block_elems; /* elements per block */
     uint32_t block_bytes;
-    /* dst[n] from n/block_elems blocks; NULL for types that are no weights. The specification of the type:
-     * bit-exact in float32 with the reference. n is a multiple of block_elems; src needs no alignment. */
+    /* dst[n] from n/block_elems blocks; NULL for types that are no weights. The specification of
+     * the type: bit-exact in float32 with the reference. n is a multiple of block_elems; src needs
+     * no alignment. */
     void (*dequantize)(float *dst, const void *src, size_t n);
-    /* The inverse for `synthesize` and tests; NULL where not offered. Needs not match other quantizers. */
+    /* The inverse for `synthesize` and tests; NULL where not offered. Needs not match other
+     * quantizers. */
     void (*quantize)(void *dst, const float *src, size_t n);
 };
 

@@ -45,7 +45,7 @@ static const char *const ends_of_turn[] = {
     "<|END_OF_TURN_TOKEN|>",    /* Command-R */
     "<|EOT|>",                  /* DeepSeek-Coder */
     "<EOT>",                    /* CodeLlama */
-    "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", /* DeepSeek */
+    "<｜end▁of▁sentence｜>", /* DeepSeek */
     "<|fim_pad|>", "<|repo_name|>", "<|fim_repo|>", "<|file_sep|>", /* code completion: Qwen2.5-Coder */
 };
 // clang-format on

@@ -1,6 +1,7 @@
 /* stream_text.h - one choice's tokens, one after the other, to the text that may be shown by now.
  *
- *   tokens ──pieces──▶ bytes ──whole UTF-8 only──▶ text ──minus what may become a stop string──▶ out
+ *   tokens ──pieces──▶ bytes ──whole UTF-8 only──▶ text ──minus what may become a stop string──▶
+ * out
  *
  * Promise: the delivered text is a pure function of the tokens fed so far and of the stop strings:
  * feeding the same tokens again delivers the same text in the same portions (replay after failover
@@ -25,8 +26,8 @@ enum err stream_text_open(struct stream_text **out, const struct tokenizer *t,
                           const struct str *stops, size_t n_stops) MUST_CHECK;
 void stream_text_close(struct stream_text *s); /* NULL is fine */
 
-/* Appends what may be shown now. *stop is the index of the stop string that this token completed, -1:
- * none. After a stop nothing more may be fed and there is nothing to end. ERR_NOMEM. */
+/* Appends what may be shown now. *stop is the index of the stop string that this token completed,
+ * -1: none. After a stop nothing more may be fed and there is nothing to end. ERR_NOMEM. */
 enum err stream_text_feed(struct stream_text *s, int32_t id, struct buf *out,
                           int32_t *stop) MUST_CHECK;
 /* The tokens are over: appends what was held back; an unfinished code point becomes U+FFFD. */
