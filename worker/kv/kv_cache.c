@@ -357,10 +357,10 @@ const uint32_t *kv_seq_blocks(const struct kv_seq *s, uint32_t *n_blocks)
 
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n)
 {
-    const uint32_t bt = s->kv->shape.block_tokens;
-    if (!s->shares || s->n_tokens % bt != 0 || s->n_tokens >= n || n - s->n_tokens <= bt)
+    const uint32_t bt = s->kv->shape.block_tokens, start = s->n_tokens / bt * bt;
+    if (!s->shares || start >= n || n - start <= bt)
         return 0;
-    return hash_block(prefix_before(s, s->n_tokens / bt).hash, tokens + s->n_tokens, bt);
+    return hash_block(prefix_before(s, start / bt).hash, tokens + start, bt);
 }
 
 /* --- books

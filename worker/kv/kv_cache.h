@@ -65,9 +65,9 @@ uint32_t kv_seq_len(const struct kv_seq *s); /* positions attached or committed 
 /* BORROWED until the next call that changes `s`. */
 const uint32_t *kv_seq_blocks(const struct kv_seq *s, uint32_t *n_blocks);
 
-/* The hash under which the block that the sequence computes next will be published; 0 when there is
- * none: in the middle of a block, not sharing, or tokens[0 .. n) ends before one past its end. Two
- * sequences with equal values are about to compute the same: the later one had better wait. */
+/* The hash under which the block that the sequence computes next (or has begun) will be published;
+ * 0 when there is none: not sharing, or tokens[0 .. n) ends before one past its end. Two sequences
+ * with equal values are about to compute the same: the later one had better wait. */
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n);
 
 struct kv_stats {

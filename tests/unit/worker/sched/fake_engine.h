@@ -1,0 +1,218 @@
+/* fake_engine.h - a model of 40 tokens for tests of the scheduler, honest about its KV cache.
+ *
+ * The KV pool holds, per position, a hash of all tokens up to it, computed from the hash of the
+ * position before as found through the block table. Logits are drawn from that hash. So a sequence
+ * that was given a wrong block, or a stale one, or was continued at a wrong position, says
+ * something else. Text: token i is the letter 'a'+i (26 of them); END ends; THINK toggles
+ * reasoning; NAN_TOKEN in a prompt makes logits that are not numbers; BAD_TOKEN makes the step
+ * fail. Stop strings are held back while they may still come. Time: a clock that only steps move.
+ */
+#ifndef MILLRACE_TESTS_FAKE_ENGINE_H
+#define MILLRACE_TESTS_FAKE_ENGINE_H
+
+#include "shared/base/buf.h"
+#include "worker/sched/sched.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FAKE_VOCAB = 40,
+    FAKE_END = 26,
+    FAKE_THINK = 27,
+    FAKE_NAN = 28,
+    FAKE_BAD = 29,
+    FAKE_EMBD = 3
+};
+
+struct fake {
+    struct engine engine;
+    uint64_t *kv; /* [kv_blocks, block_tokens] */
+    uint64_t now_ns, ns_per_token, ns_per_step;
+    uint64_t n_steps, n_positions;
+    uint32_t max_chunk; /* the largest n_tok seen */
+    int end_bias;       /* added to END's logit: how long answers are */
+    int fail_steps;     /* so many of the next steps fail */
+};
+
+static inline uint64_t fake_mix(uint64_t h, uint64_t v)
+{
+    h = (h + v + 1) * 0x9e3779b97f4a7c15u;
+    return h ^ (h >> 31);
+}
+
+static inline void fake_logits(const struct fake *f, uint64_t h, bool nan, float *out)
+{
+    for (uint32_t i = 0; i < FAKE_VOCAB; i++)
+        out[i] = i > FAKE_THINK ? -30 : (float)(fake_mix(h, i) >> 40) / (float)(1 << 24) * 6 - 3;
+    out[FAKE_END] += (float)f->end_bias;
+    out[FAKE_THINK] -= 2;
+    if (nan)
+        out[5] = NAN;
+}
+
+static inline enum err fake_step(void *self, const struct step_seq *seqs, int n, struct errmsg *why)
+{
+    struct fake *f = self;
+    uint32_t bt = f->engine.block_tokens, total = 0;
+    for (int i = 0; i < n; i++) {
+        total += seqs[i].n_tok;
+        for (uint32_t t = 0; t < seqs[i].n_tok; t++)
+            if (seqs[i].tokens[t] == FAKE_BAD)
+                return err_set(why, ERR_INTERNAL, "a bad token");
+    }
+    if (f->fail_steps > 0 && n > 1) {
+        f->fail_steps--;
+        return err_set(why, ERR_INTERNAL, "a hiccup");
+    }
+    if (n > (int)f->engine.max_seqs || total > f->engine.max_step_tokens)
+        abort();
+    for (int i = 0; i < n; i++) {
+        const struct step_seq *q = &seqs[i];
+        if (q->n_tok < 1 || (q->pos + q->n_tok + bt - 1) / bt > q->n_blocks)
+            abort();
+        bool nan = false;
+        for (uint32_t t = 0; t < q->n_tok; t++) {
+            uint32_t p = q->pos + t;
+            uint64_t before = p ? f->kv[q->blocks[(p - 1) / bt] * bt + (p - 1) % bt] : 77;
+            uint64_t h = fake_mix(before, (uint64_t)q->tokens[t]);
+            f->kv[q->blocks[p / bt] * bt + p % bt] = h;
+            nan |= q->tokens[t] == FAKE_NAN;
+            if (t + q->n_logits >= q->n_tok)
+                fake_logits(f, h, nan, q->logits + (t + q->n_logits - q->n_tok) * FAKE_VOCAB);
+        }
+        f->max_chunk = q->n_tok > f->max_chunk ? q->n_tok : f->max_chunk;
+    }
+    f->n_steps++;
+    f->n_positions += total;
+    f->now_ns += f->ns_per_step + total * f->ns_per_token;
+    return ERR_OK;
+}
+
+static inline enum err fake_embed(void *self, const int32_t *ids, uint32_t n, float *out,
+                                  struct errmsg *why)
+{
+    (void)self;
+    (void)why;
+    out[0] = (float)n, out[1] = (float)ids[0], out[2] = ids[n - 1] == FAKE_NAN ? NAN : 1;
+    return ERR_OK;
+}
+
+static inline struct str fake_piece(void *self, int32_t id)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    (void)self;
+    return id >= 0 && id < 26 ? (struct str){letters + id, 1} : (struct str){"", 0};
+}
+
+/* --- text: letters, held back while they may become a stop string
+ * ------------------------------------ */
+
+struct text_pipe {
+    const struct job_req *r;
+    char held[64];
+    size_t n_held;
+    bool reasoning;
+    uint32_t n_reasoning;
+};
+
+static inline enum err fake_text_open(void *self, const struct job_req *r, uint32_t choice,
+                                      struct text_pipe **out)
+{
+    (void)self;
+    (void)choice;
+    *out = calloc(1, sizeof **out);
+    (*out)->r = r;
+    return ERR_OK;
+}
+
+static inline void fake_text_close(struct text_pipe *p)
+{
+    free(p);
+}
+
+/* How many of the last letters could be the start of a stop string. */
+static inline size_t fake_hold(const struct text_pipe *p)
+{
+    for (size_t n = p->n_held; n > 0; n--)
+        for (uint32_t s = 0; s < p->r->n_stops; s++)
+            if (n < p->r->stops[s].n && memcmp(p->held + p->n_held - n, p->r->stops[s].p, n) == 0)
+                return n;
+    return 0;
+}
+
+static inline void fake_give(struct text_pipe *p, size_t n, struct text_out *out)
+{
+    out->kind = p->reasoning ? DELTA_REASONING : DELTA_CONTENT;
+    buf_put(&out->text, p->held, n);
+    memmove(p->held, p->held + n, p->n_held - n);
+    p->n_held -= n;
+}
+
+static inline enum err fake_text_feed(struct text_pipe *p, int32_t id, struct text_out *out)
+{
+    p->n_reasoning += p->reasoning;
+    out->reasoning_tokens = p->n_reasoning;
+    if (id == FAKE_THINK) { /* what was held belongs to the old kind */
+        fake_give(p, p->n_held, out);
+        p->reasoning = !p->reasoning;
+        return ERR_OK;
+    }
+    struct str letter = fake_piece(NULL, id);
+    if (letter.n)
+        p->held[p->n_held++] = letter.p[0];
+    for (uint32_t s = 0; s < p->r->n_stops; s++) {
+        const struct str *stop = &p->r->stops[s];
+        if (p->n_held >= stop->n && memcmp(p->held + p->n_held - stop->n, stop->p, stop->n) == 0) {
+            fake_give(p, p->n_held - stop->n, out);
+            out->stop = (int32_t)s;
+            return ERR_OK;
+        }
+    }
+    fake_give(p, p->n_held - fake_hold(p), out);
+    return ERR_OK;
+}
+
+static inline enum err fake_text_end(struct text_pipe *p, struct text_out *out)
+{
+    fake_give(p, p->n_held, out);
+    out->reasoning_tokens = p->n_reasoning;
+    return ERR_OK;
+}
+
+static const int32_t fake_end_tokens[1] = {FAKE_END};
+
+static inline void fake_open(struct fake *f, uint32_t slots, uint32_t step_tokens, uint32_t blocks,
+                             uint32_t context)
+{
+    *f = (struct fake){
+        .engine = {.self = f,
+                   .n_vocab = FAKE_VOCAB,
+                   .n_embd = FAKE_EMBD,
+                   .context = context,
+                   .kv_blocks = blocks,
+                   .block_tokens = 4,
+                   .max_seqs = slots,
+                   .max_step_tokens = step_tokens,
+                   .end_tokens = fake_end_tokens,
+                   .n_end_tokens = 1,
+                   .step = fake_step,
+                   .embed = fake_embed,
+                   .piece = fake_piece,
+                   .text_open = fake_text_open,
+                   .text_close = fake_text_close,
+                   .text_feed = fake_text_feed,
+                   .text_end = fake_text_end},
+        .kv = calloc((size_t)blocks * 4, sizeof *f->kv),
+        .ns_per_token = 1000,
+        .now_ns = 1000000,
+    };
+}
+
+static inline void fake_close(struct fake *f)
+{
+    free(f->kv);
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* sched_parts.h - the scheduler's own structures, shared by sched.c, batch.c, choice.c and events.c
+ * only.
+ *
+ * Who is where:
+ *   job:     s->jobs in order of arrival, until its terminal event; then s->dead until the call is
+ * over (the batch may still point at its choices) choice:  WAITING in s->waiting, RESIDENT in
+ * s->resident, both by rank; REPLAYED and DONE in no list embedding job: also in s->embeds, by rank
+ */
+#ifndef MILLRACE_WORKER_SCHED_SCHED_PARTS_H
+#define MILLRACE_WORKER_SCHED_SCHED_PARTS_H
+
+#include "shared/base/list.h"
+#include "worker/kv/kv_cache.h"
+#include "worker/sample/sampler.h"
+#include "worker/sched/sched.h"
+
+enum choice_state {
+    CHOICE_WAITING,
+    CHOICE_RESIDENT,
+    CHOICE_REPLAYED, /* its end was in the replay; CHOICE_DONE follows ADMITTED */
+    CHOICE_DONE,
+};
+
+struct choice {
+    struct link link;
+    struct job *job; /* borrowed */
+    uint32_t index;
+    enum choice_state state;
+    int32_t *tokens; /* owned: prompt, completion; NULL until first needed */
+    uint32_t cap;
+    uint32_t n_completion;
+    struct kv_seq *kv;      /* owned when RESIDENT, else NULL */
+    struct text_pipe *text; /* owned until done */
+    uint32_t reasoning_tokens;
+    bool called; /* made tool calls */
+    enum finish_reason reason;
+    int32_t stop_index;
+};
+
+struct job {
+    struct link link;
+    struct link embed_link;
+    uint64_t id, arrival;
+    int32_t priority;
+    bool paused, admitted;
+    struct job_req *req;    /* owned; NULL while announced */
+    struct choice *choices; /* owned [n_choices] */
+    uint32_t n_choices, n_done;
+    struct sample_params sampling; /* borrows from req */
+    uint32_t n_prompt, cached_tokens;
+    uint32_t max_completion; /* per choice: max_tokens, or what the context leaves */
+    size_t next_input;       /* of an embedding job */
+    uint64_t computed_tokens;
+    uint64_t arrived_ns, started_ns, first_token_ns; /* 0: not yet */
+};
+
+struct batch {
+    struct step_seq *seqs; /* [max_seqs] */
+    struct choice **who;   /* [max_seqs] */
+    int n;
+    uint32_t n_tokens;
+};
+
+struct sched {
+    const struct engine *engine; /* borrowed */
+    struct sched_opts opts;
+    struct kv_cache *kv;
+    struct sampler *sampler;
+    float *logits;    /* [max_seqs, n_vocab] */
+    float *embedding; /* [n_embd] */
+    struct batch batch;
+    struct text_out out, tail; /* scratch of one delivery */
+    struct buf logprobs;
+    struct link jobs, dead, waiting, resident, embeds;
+    uint32_t n_jobs;
+    uint64_t next_arrival;
+    double token_ns; /* what a position of a larger step costs, smoothed; 0: not known yet */
+    struct sched_stats stats;
+};
+
+static inline uint32_t choice_n_tokens(const struct choice *c)
+{
+    return c->job->n_prompt + c->n_completion;
+}
+
+static inline uint32_t choice_to_go(const struct choice *c) /* of a resident */
+{
+    return choice_n_tokens(c) - kv_seq_len(c->kv);
+}
+
+/* --- choice.c: tokens to text, and the end of a choice
+ * ----------------------------------------------- */
+
+/* Opens the text pipeline and feeds the replay, if any. False: *fault. */
+bool choice_start(struct sched *s, struct choice *c, struct job_fault *fault) MUST_CHECK;
+/* Fills c->tokens. */
+enum err choice_load(struct choice *c) MUST_CHECK;
+/* The logits after its last token are there: draws the next one, delivers it. The job may end. */
+void choice_draw(struct sched *s, struct choice *c, const float *logits);
+void choice_fini(struct sched *s, struct choice *c); /* gives everything back */
+
+/* --- batch.c: lists by rank, admission, preemption, composing a step
+ * --------------------------------- */
+
+void choice_enqueue(struct sched *s, struct choice *c); /* into s->waiting */
+void choice_leave(struct choice *c); /* out of its list, its KV blocks given back */
+void embed_enqueue(struct sched *s, struct job *j);
+void batch_compose(struct sched *s); /* admits, preempts, fills s->batch */
+
+/* --- events.c: what the gateway hears
+ * ---------------------------------------------------------------- */
+
+void job_admit(struct sched *s,
+               struct job *j); /* ADMITTED, and CHOICE_DONE of what replay had ended */
+void emit_delta(struct sched *s, struct choice *c, const struct text_out *out,
+                const int32_t *token);
+void emit_choice_done(struct sched *s, struct choice *c); /* FINISHED, too, when it was the last */
+void job_finish(struct sched *s, struct job *j, enum finish_reason reason);
+void job_fail(struct sched *s, struct job *j, const struct job_fault *fault);
+
+#endif
