@@ -186,6 +186,48 @@ static void equal_prompts_that_arrive_together_are_computed_once(void **state)
     harness_close(h);
 }
 
+static bool has_duplicate(const struct seen_choice *c)
+{
+    for (uint32_t i = 0; i < c->n_tokens; i++)
+        for (uint32_t k = 0; k < i; k++)
+            if (c->tokens[i] == c->tokens[k])
+                return true;
+    return false;
+}
+
+static void sampling_parameters_reach_the_sampler(void **state)
+{
+    (void)state;
+    struct harness *h = harness_open((struct room){0});
+    struct spec sp = spec_of(abc, 26);
+    sp.head.flags = JOB_IGNORE_EOS;
+    sp.head.max_tokens = 20;
+    struct seen *a = submit(h, 1, &sp), *b = submit(h, 2, &sp);
+    sp.head.seed++;
+    struct seen *c = submit(h, 3, &sp);
+    sp.head.temperature = 0;
+    struct seen *greedy = submit(h, 4, &sp);
+    sp.head.presence_penalty =
+        100; /* of the completion: the prompt has all letters, and doesn't count */
+    struct seen *once = submit(h, 5, &sp);
+    struct logit_bias bias = {9, 100};
+    sp.bias = &bias, sp.n_bias = 1;
+    sp.head.presence_penalty = 0;
+    sp.head.flags |= JOB_LOGPROBS;
+    struct seen *only = submit(h, 6, &sp);
+    run_all(h);
+    assert_same_answer(a, b, 1);
+    assert_memory_not_equal(a->choice[0].tokens, c->choice[0].tokens, 20 * sizeof(int32_t));
+    assert_true(has_duplicate(&greedy->choice[0]));
+    assert_false(has_duplicate(&once->choice[0]));
+    assert_int_equal(once->choice[0].tokens[0], greedy->choice[0].tokens[0]);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(only->choice[0].tokens[i], 9);
+    assert_true(only->choice[0].logprob_sum < -20);  /* the model's own opinion of it */
+    assert_true(greedy->choice[0].logprob_sum == 0); /* not asked for */
+    harness_close(h);
+}
+
 static void a_long_prompt_never_stalls_other_streams(void **state)
 {
     (void)state;
@@ -505,6 +547,7 @@ int main(void)
         cmocka_unit_test(a_prompt_that_does_not_fit_the_context_is_refused_with_numbers),
         cmocka_unit_test(choices_of_a_job_compute_their_prompt_once_and_differ),
         cmocka_unit_test(equal_prompts_that_arrive_together_are_computed_once),
+        cmocka_unit_test(sampling_parameters_reach_the_sampler),
         cmocka_unit_test(a_long_prompt_never_stalls_other_streams),
         cmocka_unit_test(prefill_is_cut_so_that_a_step_takes_the_time_it_should),
         cmocka_unit_test(a_cancel_is_obeyed_at_once_in_every_phase_and_frees_everything),
