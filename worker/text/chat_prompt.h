@@ -1,0 +1,29 @@
+/* chat_prompt.h - a chat job's request to the prompt text, through the model's template.
+ *
+ * The request is the JSON of SECTION_REQUEST_JSON (shared/ipc/proto.h):
+ *   {"messages": [...], "tools": [...], "chat_template_kwargs": {...}}
+ * Template variables: messages, tools (when there are any), add_generation_prompt = true, bos_token,
+ * eos_token, and every member of chat_template_kwargs as a variable of its own. What a template can't
+ * know (an unknown content part, a role that it raises on) is an error, never left out.
+ * Thread: no shared state. */
+#ifndef MILLRACE_WORKER_TEXT_CHAT_PROMPT_H
+#define MILLRACE_WORKER_TEXT_CHAT_PROMPT_H
+
+#include "shared/base/buf.h"
+#include "shared/base/err.h"
+#include "shared/base/str.h"
+#include "worker/text/template.h"
+
+struct chat_prompt_env {
+    struct str bos_token, eos_token; /* their text; empty: the model has none */
+    int64_t now_unix;
+};
+
+/* Appends the prompt text to `out`. ERR_TEMPLATE: the template raised, `why` is its own message.
+ * ERR_INVALID: the request, or a run-time error of the template. ERR_UNSUPPORTED: content that this
+ * model's template can't express. ERR_NOMEM. */
+enum err chat_prompt_build(const struct chat_template *t, struct str request_json,
+                           const struct chat_prompt_env *env, struct buf *out,
+                           struct errmsg *why) MUST_CHECK;
+
+#endif
