@@ -63,9 +63,8 @@ struct kv_pool_shape {
     int n_layer;       /* layers that keep K and V */
     uint32_t n_blocks; /* of KV_BLOCK_TOKENS positions, shared by all sequences */
     int n_head_kv;
-    int head_k, head_v; /* floats per head; v_in_k: V is the first head_v values of K and not stored
-                           again (MLA) */
-    bool v_in_k;
+    int head_k, head_v; /* floats per head */
+    bool v_in_k; /* V is the first head_v values of K (MLA): a backend may store it once or twice */
     enum qtype type; /* F32, F16, BF16, Q8_0 */
 };
 enum { KV_TOKENS = 32 }; /* positions per block; model.h calls it KV_BLOCK_TOKENS */
@@ -158,11 +157,20 @@ struct product {
     int ldy;
 };
 
+/* One product per head: y[t,h] = [W_h x[t,h,:n_in] | x[t,h,n_in:n_in+n_copy]], h = 0 .. w->n_mat-1.
+ */
+struct heads {
+    const struct tensor *w; /* [n_head][n_out][n_in] */
+    const float *x;         /* [T, n_head, ldx] */
+    float *y;               /* [T, n_head, ldy] */
+    int ldx, ldy, n_copy, rows;
+};
+
 /* Experts: which and how much. probs = softmax or sigmoid of `logits` [T, n_expert]; the n_used
  * experts with the largest probs + bias (ties: the smaller index) are taken, out of the
- * n_group_used best groups where groups are used (a group's score is the sum of its two best);
- * weights are the probs of the chosen (without bias), divided by their sum when renorm, times
- * scale. */
+ * n_group_used best groups where groups are used (a group's score is its best under softmax, the
+ * sum of its two best under sigmoid); weights are the probs of the chosen (without bias), divided
+ * by their sum when renorm, times scale. */
 enum gating {
     GATE_SOFTMAX = 1,
     GATE_SIGMOID = 2,
@@ -194,6 +202,8 @@ struct backend_ops {
     void (*upload)(struct backend *b, float *dst, const float *src, size_t n);
     void (*download)(struct backend *b, float *dst, const float *src, size_t n);
     enum err (*bind)(struct backend *b, struct tensor *t, bool is_vector, struct errmsg *why);
+    /* Bytes of one block over all layers, as kv_open() would take them. */
+    size_t (*kv_block_bytes)(const struct kv_pool_shape *s);
     enum err (*kv_open)(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why);
 
     void (*begin)(struct backend *b, const struct batch *batch); /* tables of the step */
@@ -206,6 +216,7 @@ struct backend_ops {
                  const struct norm *w, int n, int rows);
     void (*matmul)(struct backend *b, const struct product *p, int n_products, const float *x,
                    int ldx, int rows);
+    void (*heads)(struct backend *b, const struct heads *a);
     void (*qkv)(struct backend *b, const struct qkv *a);
     void (*attention)(struct backend *b, const struct attention *a);
     void (*residual)(struct backend *b, const struct residual *r);

@@ -70,6 +70,9 @@ static enum err cpu_open(struct backend **out, const struct backend_opts *o, str
             e = err_set(why, ERR_NOMEM, "no memory for the rotation tables of %d tokens",
                         o->max_tok);
     }
+    b->head_ids = arena_array(&b->memory, (size_t)o->max_rows, sizeof *b->head_ids);
+    if (!e && !b->head_ids)
+        e = err_set(why, ERR_NOMEM, "no memory for %d rows", o->max_rows);
     if (e) {
         cpu_close(b);
         return e;
@@ -140,6 +143,30 @@ static void cpu_matmul_experts(struct backend *b, const struct tensor *w, const 
                    per_use, y, ldy);
 }
 
+/* A head's matrix is an expert that every token uses: one (token, head) pair is one row with one
+ * expert. */
+static void cpu_heads(struct backend *b, const struct heads *a)
+{
+    const struct tensor *w = a->w;
+    const int n_head = w->n_mat;
+    if (b->head_ids_of != n_head) {
+        for (int i = 0; i < b->opts.max_rows; i++)
+            b->head_ids[i] = i % n_head;
+        b->head_ids_of = n_head;
+    }
+    const int most = b->opts.max_rows / n_head; /* tokens at a time: at least 1 */
+    for (int t = 0; t < a->rows; t += most) {
+        const int rows = (a->rows - t < most ? a->rows - t : most) * n_head;
+        const float *x = a->x + (size_t)t * (size_t)n_head * (size_t)a->ldx;
+        float *y = a->y + (size_t)t * (size_t)n_head * (size_t)a->ldy;
+        matmul_experts(b->pool, b->ws, w->dev, w->mat_bytes, n_head, b->head_ids, 1, rows, x,
+                       a->ldx, 1, y, a->ldy);
+        for (int i = 0; a->n_copy && i < rows; i++)
+            memcpy(y + (size_t)i * (size_t)a->ldy + w->n_out,
+                   x + (size_t)i * (size_t)a->ldx + w->n_in, (size_t)a->n_copy * sizeof *y);
+    }
+}
+
 static void cpu_gather(struct backend *b, float *y, const float *x, const int32_t *row_of, int rows,
                        int n)
 {
@@ -157,12 +184,14 @@ const struct backend_ops cpu_backend = {
     .upload = cpu_upload,
     .download = cpu_upload,
     .bind = cpu_bind,
+    .kv_block_bytes = cpu_kv_block_bytes,
     .kv_open = cpu_kv_open,
     .begin = cpu_begin,
     .end = cpu_end,
     .embed = cpu_embed,
     .norm = cpu_norm,
     .matmul = cpu_matmul,
+    .heads = cpu_heads,
     .qkv = cpu_qkv,
     .attention = cpu_attention,
     .residual = cpu_residual,

@@ -25,6 +25,8 @@ struct backend {
 
     const struct batch *batch;              /* borrowed, from begin() to end() */
     float *cos[ROPES_MAX], *sin[ROPES_MAX]; /* [max_tok][n_rot/2] of this step */
+    int32_t *head_ids;                      /* [max_rows]: 0 .. n_head-1, again and again */
+    int head_ids_of;                        /* that n_head */
     struct attn_scratch *scratch;           /* one per thread */
 };
 
@@ -36,6 +38,7 @@ void run_ranges(struct backend *b, range_fn fn, const void *op, int n, size_t co
 /* ops_kv.c */
 void cpu_qkv(struct backend *b, const struct qkv *a);
 void cpu_attention(struct backend *b, const struct attention *a);
+size_t cpu_kv_block_bytes(const struct kv_pool_shape *s);
 enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why);
 /* ops_rows.c */
 void cpu_rope_tables(struct backend *b);

@@ -18,8 +18,7 @@
 struct kv_layout {
     enum qtype type;
     int head_k, head_v, n_head_kv, n_layer;
-    bool v_in_k;
-    int pad_k, pad_v;                 /* multiples of 16 */
+    int pad_v;                        /* a multiple of 16 */
     int groups_k, groups_v;           /* scales per position (Q8_0) */
     size_t k_scales, v_off, v_scales; /* bytes from the head's start; K starts at 0 */
     size_t head_bytes, block_bytes, layer_bytes;

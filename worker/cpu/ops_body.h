@@ -168,9 +168,7 @@ static void convert_f16(uint16_t *y, const float *x, int n)
         y[i] = f32_to_f16(x[i]);
 }
 
-/* --- attention
- * ------------------------------------------------------------------------------------------------
- */
+/* --- attention ------------------------------------------------------------------------------- */
 
 /* n values of a KV tile as floats; scales are applied by the caller. n is a multiple of 16. */
 static void widen(float *restrict y, const void *restrict src, enum qtype type, int n)

@@ -28,25 +28,28 @@ void kv_layout_init(struct kv_layout *l, const struct kv_pool_shape *s)
                             .head_v = s->head_v,
                             .n_head_kv = s->n_head_kv,
                             .n_layer = s->n_layer,
-                            .v_in_k = s->v_in_k,
-                            .pad_k = (s->head_k + KV_PAD - 1) / KV_PAD * KV_PAD,
                             .pad_v = (s->head_v + KV_PAD - 1) / KV_PAD * KV_PAD,
                             .n_blocks = s->n_blocks};
-    const size_t k_rows = (size_t)(s->v_in_k ? l->pad_k : l->head_k);
-    size_t at = up64(k_rows * KV_TOKENS * e);
+    size_t at = up64((size_t)l->head_k * KV_TOKENS * e);
     l->groups_k = (s->head_k + KV_GROUP - 1) / KV_GROUP;
     l->groups_v = (l->pad_v + KV_GROUP - 1) / KV_GROUP;
     l->k_scales = at;
     if (s->type == QTYPE_Q8_0)
         at += up64((size_t)l->groups_k * KV_TOKENS * f16);
     l->v_off = at;
-    if (!s->v_in_k)
-        at += up64((size_t)l->pad_v * KV_TOKENS * e);
+    at += up64((size_t)l->pad_v * KV_TOKENS * e);
     l->v_scales = at;
-    if (s->type == QTYPE_Q8_0 && !s->v_in_k)
+    if (s->type == QTYPE_Q8_0)
         at += up64((size_t)l->groups_v * KV_TOKENS * f16);
     l->head_bytes = at;
     l->block_bytes = at * (size_t)s->n_head_kv;
+}
+
+size_t cpu_kv_block_bytes(const struct kv_pool_shape *s)
+{
+    struct kv_layout l;
+    kv_layout_init(&l, s);
+    return l.block_bytes * (size_t)s->n_layer;
 }
 
 enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why)
@@ -94,8 +97,7 @@ enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct er
     return b->scratch ? ERR_OK : err_set(why, ERR_NOMEM, "no memory for attention scratch");
 }
 
-/* --- K and V into the cache
- * ----------------------------------------------------------------------------------- */
+/* --- K and V into the cache ------------------------------------------------------------------ */
 
 static char *kv_head(const struct backend *b, int layer, uint32_t block, int head)
 {
@@ -143,14 +145,12 @@ static void store_plain(const struct backend *b, void *dst, int step, const floa
 static void store_k(const struct backend *b, char *head, int slot, const float *z)
 {
     const struct kv_layout *l = &b->kv;
-    const size_t e = elem_bytes(l->type);
-    const int step = l->v_in_k ? 1 : KV_TOKENS;
-    char *at = head + (size_t)slot * (l->v_in_k ? (size_t)l->pad_k : 1) * e;
+    char *at = head + (size_t)slot * elem_bytes(l->type);
     if (l->type == QTYPE_Q8_0)
-        store_q8((int8_t *)at, step, (uint16_t *)(void *)(head + l->k_scales) + slot, KV_TOKENS, z,
-                 l->head_k);
+        store_q8((int8_t *)at, KV_TOKENS, (uint16_t *)(void *)(head + l->k_scales) + slot,
+                 KV_TOKENS, z, l->head_k);
     else
-        store_plain(b, at, step, z, l->head_k);
+        store_plain(b, at, KV_TOKENS, z, l->head_k);
 }
 
 static void store_v(const struct backend *b, char *head, int slot, const float *z)
@@ -206,6 +206,8 @@ static void key_head(struct backend *b, const struct qkv *a, char *head, int slo
     }
     turn(b, a, z, row);
     store_k(b, head, slot, z);
+    if (!a->v) /* V is the head of K */
+        store_v(b, head, slot, z);
 }
 
 static void value_head(struct backend *b, const struct qkv *a, char *head, int slot, int row, int h)
@@ -246,9 +248,7 @@ void cpu_qkv(struct backend *b, const struct qkv *a)
     run_ranges(b, qkv_heads, a, n, (size_t)a->head_k * (size_t)b->batch->n_tok * 2);
 }
 
-/* --- attention
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- attention ------------------------------------------------------------------------------- */
 
 /* The work is cut into (sequence, KV head, group of its query heads, tile of queries); threads take
  * the next one. */

@@ -16,8 +16,8 @@ static int best_of(const float *score, const bool *out, int n)
     return best;
 }
 
-/* Marks the experts outside the n_group_used best groups as out; a group is worth the sum of its
- * two best. */
+/* Marks the experts outside the n_group_used best groups as out. A group is worth its best expert
+ * under softmax (DeepSeek-V2), the sum of its two best under sigmoid (DeepSeek-V3). */
 static void close_groups(const struct route *r, const float *score, bool *out)
 {
     const int per = r->n_expert / r->n_group;
@@ -32,7 +32,7 @@ static void close_groups(const struct route *r, const float *score, bool *out)
             } else if (score[i] > b) {
                 b = score[i];
             }
-        worth[g] = per > 1 ? a + b : a;
+        worth[g] = per > 1 && r->gating == GATE_SIGMOID ? a + b : a;
     }
     for (int i = 0; i < r->n_group_used; i++)
         taken[best_of(worth, taken, r->n_group)] = true;

@@ -33,8 +33,7 @@ void run_ranges(struct backend *b, range_fn fn, const void *op, int n, size_t co
         pool_run(b->pool, ranges_thread, &r);
 }
 
-/* --- rotation tables: once per step, for all layers
- * ---------------------------------------------------------------- */
+/* --- rotation tables: once per step, for all layers ------------------------------------------ */
 
 static void rope_rows(struct backend *b, const void *op, int begin, int end)
 {
@@ -58,9 +57,7 @@ void cpu_rope_tables(struct backend *b)
         run_ranges(b, rope_rows, NULL, b->batch->n_tok, (size_t)b->opts.rope[0].n_rot * 32);
 }
 
-/* --- embedding
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- embedding ------------------------------------------------------------------------------- */
 
 struct embed_op {
     float *x;
@@ -111,9 +108,7 @@ void cpu_embed(struct backend *b, float *x, const struct tensor *table, float sc
     run_ranges(b, embed_rows, &e, b->batch->n_tok, (size_t)n);
 }
 
-/* --- norms and residuals
- * -----------------------------------------------------------------------------------------------
- */
+/* --- norms and residuals --------------------------------------------------------------------- */
 
 struct norm_op {
     float *y;
@@ -169,8 +164,7 @@ void cpu_residual(struct backend *b, const struct residual *r)
     run_ranges(b, residual_rows, r, r->rows, (size_t)r->n * 2);
 }
 
-/* --- activations and logits: cut across columns too, for the sake of single rows
- * ---------------------------------------- */
+/* --- activations and logits: cut across columns too, for the sake of single rows ------------- */
 
 enum { PART = 1024 }; /* columns per piece */
 

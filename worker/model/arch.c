@@ -72,6 +72,14 @@ static const struct tensor_need command_r_tensors[] = {
     EMBEDDINGS, ATTENTION, {FFN_GATE, MUST}, {FFN_UP, MUST}, {FFN_DOWN, MUST}, END
 };
 
+static const struct tensor_need deepseek2_tensors[] = {
+    EMBEDDINGS, {ATTN_NORM, MUST}, {ATTN_Q, NO_Q_LORA},
+    {MLA_Q_A, WITH_Q_LORA}, {MLA_Q_A_NORM, WITH_Q_LORA}, {MLA_Q_B, WITH_Q_LORA},
+    {MLA_KV_A, MUST}, {MLA_KV_A_NORM, MUST}, {MLA_KV_B, MAY}, {MLA_K_B, MAY}, {MLA_V_B, MAY}, {ATTN_OUT, MUST},
+    FFN_GATED_ROWS, FFN_EXPERTS, {MOE_BIAS, MAY_MOE},
+    {SHARED_GATE, MOE}, {SHARED_UP, MOE}, {SHARED_DOWN, MOE}, END
+};
+
 #define ENCODER_EMBEDDINGS {TOKEN_EMBD, MUST}, {TYPE_EMBD, MAY}, {EMBD_NORM, MUST}, {EMBD_NORM_B, MUST}
 #define ENCODER_NORMS      {ATTN_RES_NORM, MUST}, {ATTN_RES_NORM_B, MUST}, {FFN_RES_NORM, MUST}, {FFN_RES_NORM_B, MUST}
 
@@ -176,6 +184,13 @@ static const struct arch rows[] = {
         .norm = NORM_LAYER, .block = BLOCK_PARALLEL, .rope = ROPE_NORM, .attn = ATTN_GQA,
         .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
         .tensors = command_r_tensors,
+    },
+    {
+        .name = "deepseek2",
+        .families = "DeepSeek-V2, V2-Lite, Coder-V2, V3, R1",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NORM, .attn = ATTN_MLA,
+        .ffn = FFN_GATED, .act = ACT_SILU,
+        .tensors = deepseek2_tensors,
     },
     {
         .name = "bert",

@@ -10,8 +10,7 @@
 #include "worker/backend.h"
 #include "worker/model/gguf.h"
 
-/* --- sizes that tensor shapes are made of
- * -------------------------------------------------------------------------- */
+/* --- sizes that tensor shapes are made of ---------------------------------------------------- */
 enum dim {
     D_ONE,
     D_SINGLE, /* one row, but a matrix */
@@ -36,12 +35,13 @@ enum dim {
     D_KV_LORA,
     D_KV_A,   /* kv_lora + n_rot */
     D_KV_B,   /* n_head * (head_nope + head_v) */
+    D_NOPE,   /* head_k - n_rot: the part of an MLA head that is not rotated */
+    D_HEAD_V, /* head_v */
     D_LABELS, /* outputs of a classifier head */
     D_COUNT_
 };
 
-/* --- tensor slots: X(slot, name, n_in, n_out, n_mat). Vectors have n_out D_ONE.
- * ------------------------------------ */
+/* --- tensor slots: X(slot, name, n_in, n_out, n_mat). Vectors have n_out D_ONE. -------------- */
 // clang-format off
 #define MODEL_TENSORS(X)                                                                           \
     X(TOKEN_EMBD,    "token_embd.weight",           D_EMBD,     D_VOCAB,   D_ONE)                  \
@@ -81,6 +81,8 @@ enum dim {
     X(MLA_KV_A,      "attn_kv_a_mqa.weight",        D_EMBD,     D_KV_A,    D_ONE)                  \
     X(MLA_KV_A_NORM, "attn_kv_a_norm.weight",       D_KV_LORA,  D_ONE,     D_ONE)                  \
     X(MLA_KV_B,      "attn_kv_b.weight",            D_KV_LORA,  D_KV_B,    D_ONE)                  \
+    X(MLA_K_B,       "attn_k_b.weight",             D_NOPE,     D_KV_LORA, D_HEADS)                \
+    X(MLA_V_B,       "attn_v_b.weight",             D_KV_LORA,  D_HEAD_V,  D_HEADS)                \
     X(ATTN_OUT,      "attn_output.weight",          D_O,        D_EMBD,    D_ONE)                  \
     X(ATTN_OUT_BIAS, "attn_output.bias",            D_EMBD,     D_ONE,     D_ONE)                  \
     X(ATTN_POST,     "post_attention_norm.weight",  D_EMBD,     D_ONE,     D_ONE)                  \
@@ -127,9 +129,7 @@ static inline bool slot_of_layer(enum slot s)
     return s >= MODEL_SLOTS_;
 }
 
-/* --- rows
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- rows ------------------------------------------------------------------------------------ */
 
 enum need {
     NEED_END_ = 0,
@@ -189,9 +189,7 @@ struct arch {
 const struct arch *arch_find(struct str name);
 const struct arch *arch_at(int i); /* NULL past the end */
 
-/* --- a file's numbers
- * -------------------------------------------------------------------------------------------------
- */
+/* --- a file's numbers ------------------------------------------------------------------------ */
 
 enum rope_scaling { SCALING_NONE, SCALING_LINEAR, SCALING_YARN, SCALING_LONGROPE };
 
@@ -215,7 +213,8 @@ struct hparams {
     bool renorm;
     float expert_scale;
     uint32_t q_lora, kv_lora;
-    uint32_t pooling; /* enum pooling of model.h, 4: rank */
+    uint32_t head_k_mla, head_v_mla; /* how newer files say head_k and head_v; 0: not said */
+    uint32_t pooling;                /* enum pooling of model.h, 4: rank */
     uint32_t n_types, n_labels;
     bool causal;
 };

@@ -33,9 +33,7 @@ static void product(const struct pass *p, enum slot s, float *y, int ldy, const 
     p->f->ops->matmul(p->f->b, &one, 1, x, ldx, p->rows);
 }
 
-/* --- attention
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- attention ------------------------------------------------------------------------------- */
 
 /* Grouped-query attention (Ainslie et al. 2023), multi-head attention being the case of one query
  * per group. y = W_o ... */
@@ -97,9 +95,77 @@ static void attention_gqa(const struct pass *p)
     product(p, ATTN_OUT, f->y, n_embd, f->att, no);
 }
 
-/* --- feed-forward
- * --------------------------------------------------------------------------------------------------
- */
+/* Multi-head latent attention (DeepSeek-AI 2024, "DeepSeek-V2", section 2.1) in its absorbed form:
+ * what is cached per position is the latent c and one rotated key k', the same for all heads. With
+ * K = U c and V = W c per head,
+ *     q.K + q'.k' = (U^T q).c + q'.k'        sum_j p_j V_j = W sum_j p_j c_j
+ * so every head is a query of kv_lora + n_rot values against the cache itself, and K and V are
+ * never formed. One form for prefill and decode: their numbers must agree. */
+static void attention_mla(const struct pass *p)
+{
+    struct forward *f = p->f;
+    const struct hparams *h = f->h;
+    const int n_embd = (int)h->n_embd, n_head = (int)h->n_head, lora = (int)h->kv_lora,
+              n_kv = lora + (int)h->n_rot, head_k = (int)h->head_k, head_v = (int)h->head_v,
+              q_lora = (int)h->q_lora;
+    if (layer_tensor(p->l, MLA_Q_A)) { /* q through a latent of its own */
+        const struct product down[2] = {{layer_tensor(p->l, MLA_Q_A), f->q_a, q_lora},
+                                        {layer_tensor(p->l, MLA_KV_A), f->kv_a, n_kv}};
+        const struct norm norm = norm_of(f, layer_vector(p->l, MLA_Q_A_NORM), NULL);
+        f->ops->matmul(f->b, down, 2, p->in, n_embd, p->rows);
+        f->ops->norm(f->b, f->q_a, q_lora, f->q_a, q_lora, &norm, q_lora, p->rows);
+        product(p, MLA_Q_B, f->qkv, n_head * head_k, f->q_a, q_lora);
+    } else {
+        const struct product both[2] = {{layer_tensor(p->l, ATTN_Q), f->qkv, n_head * head_k},
+                                        {layer_tensor(p->l, MLA_KV_A), f->kv_a, n_kv}};
+        f->ops->matmul(f->b, both, 2, p->in, n_embd, p->rows);
+    }
+    f->ops->heads(f->b, &(struct heads){
+                            .w = &p->l->k_up,
+                            .x = f->qkv,
+                            .y = f->q_lat,
+                            .ldx = head_k,
+                            .ldy = n_kv,
+                            .n_copy = (int)h->n_rot,
+                            .rows = p->rows,
+                        });
+    f->ops->qkv(f->b, &(struct qkv){
+                          .layer = p->il,
+                          .n_head = n_head,
+                          .n_head_kv = 1,
+                          .head_k = n_kv,
+                          .head_v = lora,
+                          .q = f->q_lat,
+                          .k = f->kv_a,
+                          .ldq = n_head * n_kv,
+                          .ldk = n_kv,
+                          .norm_k = norm_of(f, layer_vector(p->l, MLA_KV_A_NORM), NULL),
+                          .norm_n = lora,
+                          .rope = 0,
+                          .rope_from = lora,
+                      });
+    f->ops->attention(f->b, &(struct attention){
+                                .layer = p->il,
+                                .n_head = n_head,
+                                .q = f->q_lat,
+                                .out = f->o_lat,
+                                .ldq = n_head * n_kv,
+                                .ldo = n_head * lora,
+                                .scale = h->attn_scale,
+                                .causal = true,
+                            });
+    f->ops->heads(f->b, &(struct heads){
+                            .w = &p->l->v_up,
+                            .x = f->o_lat,
+                            .y = f->att,
+                            .ldx = lora,
+                            .ldy = head_v,
+                            .rows = p->rows,
+                        });
+    product(p, ATTN_OUT, f->y, n_embd, f->att, n_head * head_v);
+}
+
+/* --- feed-forward ---------------------------------------------------------------------------- */
 
 /* y = W_down f, f = act(W_gate n) * (W_up n) (Shazeer 2020, "GLU variants"), or act(W_up n) without
  * a gate. */
@@ -184,9 +250,7 @@ static void ffn_experts(const struct pass *p)
                     gated ? f->shared_gate : NULL, n_embd, p->rows);
 }
 
-/* --- one block
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- one block ------------------------------------------------------------------------------- */
 
 /* x += y (+ bias, its own norm, a scale), then the norm that the next product reads. */
 static void add_and_norm(struct pass *p, enum slot bias, enum slot post, struct norm next)
@@ -241,7 +305,10 @@ static void block(struct pass *p, const int32_t *rows, int n_rows)
     struct forward *f = p->f;
     const bool last = p->il + 1 == (int)f->h->n_layer;
 
-    attention_gqa(p);
+    if (f->a->attn == ATTN_MLA)
+        attention_mla(p);
+    else
+        attention_gqa(p);
     if (last)
         keep_rows(p, rows, n_rows);
     if (p->rows == 0)
@@ -334,6 +401,8 @@ enum err forward_open(struct forward *f, struct errmsg *why)
     const struct hparams *h = f->h;
     const size_t t = (size_t)f->max_tok, n = h->n_embd, u = h->n_expert ? h->n_expert_used : 0;
     const size_t ff = h->n_ff > h->n_ff_shared ? h->n_ff : h->n_ff_shared;
+    const bool mla = f->a->attn == ATTN_MLA;
+    const size_t n_kv = (size_t)h->kv_lora + h->n_rot;
     float *ids = NULL;
     const struct {
         float **to;
@@ -345,6 +414,10 @@ enum err forward_open(struct forward *f, struct errmsg *why)
         {&f->picked, t * n},
         {&f->qkv, t * hparams_dim(h, f->a, D_QKV)},
         {&f->att, t * hparams_dim(h, f->a, D_O)},
+        {&f->q_a, t * h->q_lora},
+        {&f->kv_a, mla ? t * n_kv : 0},
+        {&f->q_lat, mla ? t * h->n_head * n_kv : 0},
+        {&f->o_lat, mla ? t * h->n_head * h->kv_lora : 0},
         {&f->up, t * 2 * ff + h->n_labels},
         {&f->logits, f->a->encoder ? 0 : (size_t)LOGITS_ROWS * h->n_vocab},
         {&f->router, u ? t * h->n_expert : 0},

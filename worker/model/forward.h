@@ -24,6 +24,10 @@ struct forward {
     float *picked; /* [T, n_embd] rows that somebody wants to see */
     float *qkv;    /* [T, D_QKV] */
     float *att;    /* [T, D_O] */
+    float *q_a;    /* MLA: [T, q_lora] */
+    float *kv_a;   /* MLA: [T, D_KV_A] */
+    float *q_lat;  /* MLA: [T, n_head, D_KV_A] */
+    float *o_lat;  /* MLA: [T, n_head, kv_lora] */
     float *up;     /* [T, gate | up] */
     float *logits; /* [LOGITS_ROWS, n_vocab] */
     /* experts */

@@ -47,6 +47,8 @@ static const struct key_row keys[] = {
     B("attention.causal",                         causal),
     U("attention.q_lora_rank",             false, q_lora,          1, WIDTH_MAX),
     U("attention.kv_lora_rank",            false, kv_lora,         1, WIDTH_MAX),
+    U("attention.key_length_mla",          false, head_k_mla,      1, WIDTH_MAX),
+    U("attention.value_length_mla",        false, head_v_mla,      1, WIDTH_MAX),
     U("rope.dimension_count",              false, n_rot,           2, WIDTH_MAX),
     F("rope.freq_base",                    false, rope_base,       1.001, 1e30),
     F("rope.scale_linear",                 false, rope_factor,     1e-9, 1e9),
@@ -194,6 +196,11 @@ static enum err complete(struct hparams *h, const struct arch *a, const struct g
                          struct errmsg *why)
 {
     const char *n = a->name;
+    if (a->attn == ATTN_MLA && h->head_k_mla && h->head_v_mla) { /* the plain keys mean the cache */
+        h->head_k = h->head_k_mla;
+        h->head_v = h->head_v_mla;
+        h->n_head_kv = h->n_head;
+    }
     if (!h->n_head_kv)
         h->n_head_kv = h->n_head;
     if (h->n_head % h->n_head_kv)
@@ -339,6 +346,8 @@ uint64_t hparams_dim(const struct hparams *h, const struct arch *a, enum dim d)
         [D_KV_LORA] = h->kv_lora,
         [D_KV_A] = (uint64_t)h->kv_lora + h->n_rot,
         [D_KV_B] = (uint64_t)h->n_head * (h->head_k - h->n_rot + h->head_v),
+        [D_NOPE] = h->head_k - h->n_rot,
+        [D_HEAD_V] = h->head_v,
         [D_LABELS] = h->n_labels,
     };
     return size[d];
@@ -369,5 +378,7 @@ void rope_frequencies(const struct hparams *h, const struct arch *a, const float
     }
     *mscale = plain ? 1 : h->rope_attn_factor;
     if (ext != 0)
-        *mscale *= a->attn == ATTN_MLA ? 1 / h->rope_attn_factor : (float)(1 + 0.1 * log(factor));
+        *mscale *= (float)(1 + 0.1 * log(factor));
+    if (a->attn == ATTN_MLA) /* it stands in attn_scale */
+        *mscale = 1;
 }

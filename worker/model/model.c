@@ -33,8 +33,7 @@ struct model {
 
 enum { STEP_TOKENS_MAX = 1 << 16, SEQS_MAX = 4096 };
 
-/* --- what the file is
- * --------------------------------------------------------------------------------------------- */
+/* --- what the file is ------------------------------------------------------------------------ */
 
 /* general.file_type, as the format numbers the mixes. */
 static const char *const mixes[] = {
@@ -85,9 +84,7 @@ static void describe(struct model *m)
     m->ops->describe(m->backend, d->device, sizeof d->device);
 }
 
-/* --- opening
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- opening --------------------------------------------------------------------------------- */
 
 const struct backend_ops *backend_find(const char *device)
 {
@@ -154,22 +151,14 @@ static uint64_t free_memory(void)
 
 static struct kv_pool_shape kv_shape_of(const struct model *m)
 {
-    return (struct kv_pool_shape){.n_layer = m->arch->encoder ? 1 : (int)m->h.n_layer,
-                                  .n_head_kv = (int)m->h.n_head_kv,
-                                  .head_k = (int)m->h.head_k,
-                                  .head_v = (int)m->h.head_v,
+    const struct hparams *h = &m->h;
+    const bool mla = m->arch->attn == ATTN_MLA; /* one latent head for all; see forward.c */
+    return (struct kv_pool_shape){.n_layer = m->arch->encoder ? 1 : (int)h->n_layer,
+                                  .n_head_kv = mla ? 1 : (int)h->n_head_kv,
+                                  .head_k = mla ? (int)(h->kv_lora + h->n_rot) : (int)h->head_k,
+                                  .head_v = mla ? (int)h->kv_lora : (int)h->head_v,
+                                  .v_in_k = mla,
                                   .type = m->opts.kv_type};
-}
-
-/* Values of K and V per position, times their size: close to what the layout takes. */
-static uint64_t kv_bytes_per_token(const struct kv_pool_shape *s)
-{
-    const uint64_t values =
-        (uint64_t)s->n_head_kv * (uint64_t)(s->head_k + (s->v_in_k ? 0 : s->head_v));
-    const uint64_t bytes = s->type == QTYPE_F32    ? 4 * values
-                           : s->type == QTYPE_Q8_0 ? values + values / 16
-                                                   : 2 * values;
-    return bytes * (uint64_t)s->n_layer;
 }
 
 static enum err open_kv(struct model *m, struct errmsg *why)
@@ -177,12 +166,12 @@ static enum err open_kv(struct model *m, struct errmsg *why)
     struct model_opts *o = &m->opts;
     struct kv_pool_shape s = kv_shape_of(m);
     const uint64_t per_seq = (o->context + KV_TOKENS - 1) / KV_TOKENS,
-                   per_token = kv_bytes_per_token(&s);
+                   per_block = m->ops->kv_block_bytes(&s);
     uint64_t blocks = o->kv_blocks;
     if (!blocks) {
         blocks = per_seq * o->max_seqs;
         /* a fifth stays free for everything else */
-        const uint64_t fit = free_memory() / 5 * 4 / (per_token * KV_TOKENS);
+        const uint64_t fit = free_memory() / 5 * 4 / per_block;
         if (fit && blocks > fit)
             blocks = fit;
     }
@@ -195,8 +184,8 @@ static enum err open_kv(struct model *m, struct errmsg *why)
         return err_set(why, ERR_RANGE, "%llu KV blocks are too many", (unsigned long long)blocks);
     s.n_blocks = (uint32_t)blocks;
     m->desc.kv_blocks = s.n_blocks;
-    m->desc.kv_bytes_per_token = per_token;
-    m->desc.kv_bytes = per_token * KV_TOKENS * blocks;
+    m->desc.kv_bytes_per_token = per_block / KV_TOKENS;
+    m->desc.kv_bytes = per_block * blocks;
     m->own_blocks = arena_array(&m->memory, (size_t)per_seq, sizeof *m->own_blocks);
     if (!m->own_blocks)
         return err_set(why, ERR_NOMEM, "no memory for a block table");
@@ -256,6 +245,8 @@ static enum err open_device(struct model *m, struct errmsg *why)
                               .max_seqs = (int)m->opts.max_seqs};
     bo.max_rows = larger(larger(bo.max_tok, LOGITS_ROWS),
                          bo.max_tok * (int)(h->n_expert ? h->n_expert_used : 1));
+    if (m->arch->attn == ATTN_MLA)
+        bo.max_rows = larger(bo.max_rows, (int)h->n_head);
     for (enum slot s = 0; s < SLOTS_; s++)
         for (uint32_t il = 0; il < (slot_of_layer(s) ? h->n_layer : 1); il++) {
             const struct tensor *t =
@@ -315,6 +306,8 @@ enum err model_open(struct model **out, const char *path, const struct model_opt
     if (!e)
         e = weights_find(&m->w, &m->memory, m->arch, &m->h, m->gguf, why);
     if (!e)
+        e = weights_derive(&m->w, &m->memory, m->arch, &m->h, why);
+    if (!e)
         e = open_device(m, why);
     progress(m, 100);
     if (!e)
@@ -357,9 +350,7 @@ const struct gguf *model_gguf(const struct model *m)
     return m->gguf;
 }
 
-/* --- steps
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- steps ----------------------------------------------------------------------------------- */
 
 static enum err check_tokens(const struct model *m, const int32_t *tokens, uint32_t n,
                              struct errmsg *why)
@@ -454,9 +445,7 @@ enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
     return ERR_OK;
 }
 
-/* --- embeddings
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- embeddings ------------------------------------------------------------------------------ */
 
 static void normalize_row(float *x, uint32_t n)
 {

@@ -154,6 +154,67 @@ enum err weights_find(struct weights *w, struct arena *mem, const struct arch *a
     return refuse_unknown(a, h, g, why);
 }
 
+/* attn_kv_b is [n_head][nope + head_v] rows of kv_lora values. */
+static enum err split_kv_b(struct layer *l, struct arena *mem, const struct hparams *h,
+                           struct errmsg *why)
+{
+    const struct tensor *kv_b = layer_tensor(l, MLA_KV_B);
+    const struct qtype_info *q = qtype_info(kv_b->type);
+    const size_t lora = h->kv_lora, nope = h->head_k - h->n_rot, n_head = h->n_head,
+                 row_bytes = lora / q->block_elems * q->block_bytes,
+                 head_bytes = (nope + h->head_v) * row_bytes;
+    const bool wide = kv_b->type == QTYPE_F32;
+    const size_t value = wide ? sizeof(float) : sizeof(uint16_t);
+    float *row = arena_array(mem, lora, sizeof *row);
+    char *turned = arena_array(mem, n_head * lora, nope * value);
+    if (!row || !turned)
+        return err_set(why, ERR_NOMEM, "no memory for the turned half of attn_kv_b");
+    for (size_t i = 0; i < n_head * nope; i++) {
+        const size_t head = i / nope, d = i % nope;
+        q->dequantize(row, (const char *)kv_b->data + head * head_bytes + d * row_bytes, lora);
+        for (size_t c = 0; c < lora; c++) {
+            const size_t at = (head * lora + c) * nope + d;
+            if (wide)
+                ((float *)(void *)turned)[at] = row[c];
+            else
+                ((uint16_t *)(void *)turned)[at] = f32_to_f16(row[c]);
+        }
+    }
+    l->k_up = (struct tensor){.type = wide ? QTYPE_F32 : QTYPE_F16,
+                              .n_in = (int)nope,
+                              .n_out = (int)lora,
+                              .n_mat = (int)n_head,
+                              .mat_bytes = nope * lora * value,
+                              .data = turned};
+    l->v_up = (struct tensor){.type = kv_b->type,
+                              .n_in = (int)lora,
+                              .n_out = (int)h->head_v,
+                              .n_mat = (int)n_head,
+                              .mat_bytes = head_bytes,
+                              .data = (const char *)kv_b->data + nope * row_bytes};
+    return ERR_OK;
+}
+
+enum err weights_derive(struct weights *w, struct arena *mem, const struct arch *a,
+                        const struct hparams *h, struct errmsg *why)
+{
+    for (uint32_t il = 0; a->attn == ATTN_MLA && il < h->n_layer; il++) {
+        struct layer *l = &w->layers[il];
+        const struct tensor *k = layer_tensor(l, MLA_K_B), *v = layer_tensor(l, MLA_V_B);
+        if (layer_tensor(l, MLA_KV_B)) {
+            const enum err e = split_kv_b(l, mem, h, why);
+            if (e)
+                return e;
+        } else if (k && v) {
+            l->k_up = *k;
+            l->v_up = *v;
+        } else {
+            return err_set(why, ERR_INVALID, "the tensor blk.%u.attn_kv_b.weight is missing", il);
+        }
+    }
+    return ERR_OK;
+}
+
 enum err tensor_floats(float *out, const struct tensor *t, const char *name, struct errmsg *why)
 {
     qtype_info(t->type)->dequantize(out, t->data, (size_t)t->n_in);
@@ -198,5 +259,12 @@ enum err weights_bind(struct weights *w, const struct hparams *h, const struct b
             e = bind_one(slot_of_layer(s) ? &w->layers[il].t[s - MODEL_SLOTS_] : &w->model[s], s,
                          (int)il, floats, ops, b, why);
     arena_fini(&tmp);
+    for (uint32_t il = 0; !e && il < h->n_layer; il++) {
+        struct layer *l = &w->layers[il];
+        if (l->k_up.data)
+            e = ops->bind(b, &l->k_up, false, why);
+        if (!e && l->v_up.data)
+            e = ops->bind(b, &l->v_up, false, why);
+    }
     return e;
 }

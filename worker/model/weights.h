@@ -15,6 +15,7 @@
 /* The tensors of one layer, by slot; data is NULL where the file has none. */
 struct layer {
     struct tensor t[SLOTS_ - MODEL_SLOTS_];
+    struct tensor k_up, v_up; /* MLA: [n_head] matrices; see weights_derive() */
 };
 
 struct weights {
@@ -45,6 +46,12 @@ static inline const float *layer_vector(const struct layer *l, enum slot s)
 /* Finds and checks all tensors; nothing is on a device yet. Layers come from the arena. */
 enum err weights_find(struct weights *w, struct arena *mem, const struct arch *a,
                       const struct hparams *h, const struct gguf *g, struct errmsg *why) MUST_CHECK;
+/* Latent attention wants the two halves of attn_kv_b as one matrix per head: k_up [kv_lora][nope]
+ * (turned: q.(W c) is (W^T q).c) and v_up [head_v][kv_lora]. Newer files hold them so; from older
+ * ones k_up is made here, in the arena, as float32 from float32 and float16 from anything else.
+ * Nothing to do for other families. */
+enum err weights_derive(struct weights *w, struct arena *mem, const struct arch *a,
+                        const struct hparams *h, struct errmsg *why) MUST_CHECK;
 /* Then puts them on the device. */
 enum err weights_bind(struct weights *w, const struct hparams *h, const struct backend_ops *ops,
                       struct backend *b, struct errmsg *why) MUST_CHECK;

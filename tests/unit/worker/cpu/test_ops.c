@@ -149,8 +149,7 @@ static void rotation_turns_both_kinds_of_pairs(void **state)
         }
 }
 
-/* --- attention: a small backend with random keys and values, then queries at chosen positions
- * ---------------------- */
+/* --- attention: a small backend with random keys and values, then queries at chosen positions  */
 
 struct attention_case {
     int n_head, n_head_kv, head_k, head_v, window;
