@@ -363,6 +363,25 @@ uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_
     return hash_block(prefix_before(s, start / bt).hash, tokens + start, bt);
 }
 
+enum err kv_vacate(struct kv_cache *kv, uint32_t n)
+{
+    n = n < kv->shape.n_blocks ? n : kv->shape.n_blocks;
+    for (uint32_t id = 0; id < n; id++)
+        if (kv->blocks[id].refs > 0)
+            return ERR_KV_FULL;
+    for (uint32_t id = 0; id < n; id++) {
+        if (!kv->blocks[id].published)
+            continue;
+        unpublish(kv, id);
+        lru_remove(kv, id);
+        kv->blocks[id].older = kv->free_head;
+        kv->free_head = id;
+        kv->n_free++;
+        kv->evicted++;
+    }
+    return ERR_OK;
+}
+
 /* --- books
  * ------------------------------------------------------------------------------------------- */
 

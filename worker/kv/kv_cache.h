@@ -70,6 +70,10 @@ const uint32_t *kv_seq_blocks(const struct kv_seq *s, uint32_t *n_blocks);
  * with equal values are about to compute the same: the later one had better wait. */
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n);
 
+/* Empties the blocks 0 .. n-1, for work that is not a sequence. ERR_KV_FULL: a sequence holds one
+ * of them; then nothing has changed. */
+enum err kv_vacate(struct kv_cache *kv, uint32_t n) MUST_CHECK;
+
 struct kv_stats {
     uint32_t n_blocks;
     uint32_t held;                       /* by at least one sequence */

@@ -1,6 +1,8 @@
 /* batch.c - who is in the next step: lists by rank, admission, preemption, budget. */
 #include "worker/sched/sched_parts.h"
 
+#include <assert.h>
+
 enum {
     FIRST_CHUNK_BLOCKS = 4, /* prefill per step, in blocks, while its speed isn't known yet */
     ALONE_FACTOR = 4,       /* a step may take so many targets when nobody waits for a token */
@@ -56,29 +58,22 @@ void choice_leave(struct choice *c)
 /* --- residents
  * --------------------------------------------------------------------------------------- */
 
-#define EACH_RESIDENT(s, l)                                                                        \
-    (struct link *l = (s)->resident.next, *l##_next = l->next; l != &(s)->resident;                \
-     l = l##_next, l##_next = l->next)
-
 static uint32_t count_active(struct sched *s)
 {
     uint32_t n = 0;
-    for
-        EACH_RESIDENT(s, l)
-    n += !list_entry(l, struct choice, link)->job->paused;
+    for (struct link *l = s->resident.next; l != &s->resident; l = l->next)
+        n += !list_entry(l, struct choice, link)->job->paused;
     return n;
 }
 
 static uint64_t pending_prefill(struct sched *s)
 {
     uint64_t n = 0;
-    for
-        EACH_RESIDENT(s, l)
-        {
-            const struct choice *c = list_entry(l, struct choice, link);
-            if (!c->job->paused && choice_to_go(c) > 1)
-                n += choice_to_go(c);
-        }
+    for (struct link *l = s->resident.next; l != &s->resident; l = l->next) {
+        const struct choice *c = list_entry(l, struct choice, link);
+        if (!c->job->paused && choice_to_go(c) > 1)
+            n += choice_to_go(c);
+    }
     return n;
 }
 
@@ -139,16 +134,14 @@ static bool waits_for_block(struct sched *s, const struct choice *c)
     uint64_t hash = kv_seq_next_hash(c->kv, c->tokens, choice_n_tokens(c));
     if (!hash || kv_seq_len(c->kv) % s->engine->block_tokens)
         return false;
-    for
-        EACH_RESIDENT(s, l)
-        {
-            const struct choice *o = list_entry(l, struct choice, link);
-            if (o == c)
-                return false; /* the rest is of lower rank */
-            if (!o->job->paused && choice_before(o, c) && choice_to_go(o) > 1 &&
-                kv_seq_next_hash(o->kv, o->tokens, choice_n_tokens(o)) == hash)
-                return true;
-        }
+    for (struct link *l = s->resident.next; l != &s->resident; l = l->next) {
+        const struct choice *o = list_entry(l, struct choice, link);
+        if (o == c)
+            return false; /* the rest is of lower rank */
+        if (!o->job->paused && choice_before(o, c) && choice_to_go(o) > 1 &&
+            kv_seq_next_hash(o->kv, o->tokens, choice_n_tokens(o)) == hash)
+            return true;
+    }
     return false;
 }
 
@@ -228,6 +221,26 @@ static void admit(struct sched *s)
     }
 }
 
+void vacate_blocks(struct sched *s, uint32_t n)
+{
+    if (kv_vacate(s->kv, n) == ERR_OK)
+        return;
+    struct link *next;
+    for (struct link *l = s->resident.next; l != &s->resident; l = next) {
+        struct choice *c = list_entry(l, struct choice, link);
+        uint32_t n_blocks, i = 0;
+        const uint32_t *blocks = kv_seq_blocks(c->kv, &n_blocks);
+        next = l->next;
+        while (i < n_blocks && blocks[i] >= n)
+            i++;
+        if (i < n_blocks)
+            preempt(s, c);
+    }
+    enum err e = kv_vacate(s->kv, n);
+    assert(e == ERR_OK);
+    (void)e;
+}
+
 /* --- composing
  * --------------------------------------------------------------------------------------- */
 
@@ -297,27 +310,24 @@ static uint32_t prefill_allowance(const struct sched *s)
 static void add_prefills(struct sched *s)
 {
     uint32_t allow = prefill_allowance(s), block = s->engine->block_tokens;
-    for
-        EACH_RESIDENT(s, l)
-        {
-            struct choice *c = list_entry(l, struct choice, link);
-            if (allow == 0 || full(s))
-                return;
-            if (c->job->paused || choice_to_go(c) <= 1)
-                continue;
-            kv_seq_attach(c->kv, c->tokens,
-                          choice_n_tokens(c)); /* what others finished meanwhile */
-            if (waits_for_block(s, c))
-                continue;
-            uint32_t n = choice_to_go(c), pos = kv_seq_len(c->kv);
-            if (n > allow) { /* stop at the end of a block: it can be shared at once */
-                n = allow;
-                uint32_t over = (pos + n) % block;
-                n -= over < n ? over : 0;
-            }
-            add(s, c, n);
-            allow -= n;
+    for (struct link *l = s->resident.next; l != &s->resident; l = l->next) {
+        struct choice *c = list_entry(l, struct choice, link);
+        if (allow == 0 || full(s))
+            return;
+        if (c->job->paused || choice_to_go(c) <= 1)
+            continue;
+        kv_seq_attach(c->kv, c->tokens, choice_n_tokens(c)); /* what others finished meanwhile */
+        if (waits_for_block(s, c))
+            continue;
+        uint32_t n = choice_to_go(c), pos = kv_seq_len(c->kv);
+        if (n > allow) { /* stop at the end of a block: it can be shared at once */
+            n = allow;
+            uint32_t over = (pos + n) % block;
+            n -= over < n ? over : 0;
         }
+        add(s, c, n);
+        allow -= n;
+    }
 }
 
 void batch_compose(struct sched *s)

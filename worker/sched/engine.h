@@ -37,7 +37,9 @@ struct engine {
 
     /* As model_step(): a failed step may be repeated. */
     enum err (*step)(void *self, const struct step_seq *seqs, int n_seqs, struct errmsg *why);
-    /* One input to out[n_embd]; NULL: the engine has no embeddings. */
+    /* One input to out[n_embd]; NULL: the engine has no embeddings. embed_uses_kv: it overwrites
+     * the KV blocks 0 .. (n-1)/block_tokens. */
+    bool embed_uses_kv;
     enum err (*embed)(void *self, const int32_t *ids, uint32_t n, float *out, struct errmsg *why);
 
     struct str (*piece)(void *self, int32_t id); /* a token's text, for logprobs; borrowed */

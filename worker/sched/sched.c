@@ -351,6 +351,8 @@ static bool step_embedding(struct sched *s)
     job_admit(s, j);
     const struct job_input *in = &j->req->inputs[j->next_input];
     struct job_fault fault = {0};
+    if (s->kv && s->engine->embed_uses_kv)
+        vacate_blocks(s, (uint32_t)((in->n - 1) / s->engine->block_tokens + 1));
     fault.err =
         s->engine->embed(s->engine->self, in->ids, (uint32_t)in->n, s->embedding, &fault.why);
     for (uint32_t i = 0; !fault.err && i < s->engine->n_embd; i++)

@@ -106,6 +106,8 @@ void choice_enqueue(struct sched *s, struct choice *c); /* into s->waiting */
 void choice_leave(struct choice *c); /* out of its list, its KV blocks given back */
 void embed_enqueue(struct sched *s, struct job *j);
 void batch_compose(struct sched *s); /* admits, preempts, fills s->batch */
+void vacate_blocks(struct sched *s,
+                   uint32_t n); /* of blocks 0 .. n-1: preempts whoever holds one */
 
 /* --- events.c: what the gateway hears
  * ---------------------------------------------------------------- */

@@ -93,8 +93,10 @@ static inline enum err fake_step(void *self, const struct step_seq *seqs, int n,
 static inline enum err fake_embed(void *self, const int32_t *ids, uint32_t n, float *out,
                                   struct errmsg *why)
 {
-    (void)self;
+    struct fake *f = self;
     (void)why;
+    for (uint32_t i = 0; i < n && f->engine.embed_uses_kv; i++)
+        f->kv[i] = 0xdead;
     out[0] = (float)n, out[1] = (float)ids[0], out[2] = ids[n - 1] == FAKE_NAN ? NAN : 1;
     return ERR_OK;
 }
