@@ -6,8 +6,9 @@
  * Promise: the delivered text is a pure function of the tokens fed so far and of the stop strings:
  * feeding the same tokens again delivers the same text in the same portions (replay after failover
  * depends on it). Every portion is valid UTF-8. All portions and stream_text_end() together are the
- * decoded text, with invalid bytes replaced by U+FFFD, up to the first stop string (earliest start;
- * among equal starts the longest that is complete), which is never part of it.
+ * decoded text, with invalid bytes replaced by U+FFFD, up to the first stop string, which is never
+ * part of it. The first is the one that is complete first, byte by byte; of several that end with
+ * the same byte, the one that starts first. So it does not matter how the text was cut into tokens.
  * Control tokens add nothing. Bytes that could still become a whole code point, and text that could
  * still become a stop string, are held back; nothing else is.
  * Memory: bounded by the longest stop string and the longest piece. Thread: one per stream. */

@@ -259,9 +259,8 @@ static enum err index_texts(struct vocab *v, const struct gguf *g, struct errmsg
 
 static enum err build_tries(struct vocab *v, const struct gguf *g, struct errmsg *why)
 {
-    size_t n_user = 0, n_special = 0;
+    size_t n_special = 0;
     for (uint32_t i = 0; i < v->n; i++) {
-        n_user += v->types[i] == TOKEN_USER_DEFINED;
         n_special += v->types[i] == TOKEN_USER_DEFINED || v->types[i] == TOKEN_CONTROL ||
                      v->types[i] == TOKEN_UNKNOWN;
     }
