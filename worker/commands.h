@@ -15,6 +15,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
     X(embed,  "MODEL --tokens 1,2,3 [--pooling P]",  "float32 embedding")                          \
     X(bench,  "MODEL [-p 512] [-n 128] [-b 1,8,32]", "tokens per second, JSON")                    \
     X(dequantize, "TYPE < blocks",                   "blocks of a type to float32")                \
+    X(synthesize, "OUT.gguf --preset P --quant Q ...", "a model of random weights; --help")         \
     X(tokenize, "MODEL [--no-add-special] [--parse-special]", "text to ids, JSON")                 \
     X(detokenize, "MODEL",                           "ids, JSON, to text")
 // clang-format on

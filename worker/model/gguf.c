@@ -81,7 +81,7 @@ static uint64_t part_u64(const struct gguf_part *part, const char *key, uint64_t
 }
 
 /* --- split sets: PREFIX-00001-of-00003.gguf, keys split.no (from 0), split.count,
- * split.tensors.count ------------- */
+ * split.tensors.count  */
 
 enum { SPLIT_SUFFIX = sizeof "-00001-of-00003.gguf" - 1 };
 
@@ -182,8 +182,7 @@ static enum err merge_tensors(struct gguf *g, struct errmsg *why)
     return ERR_OK;
 }
 
-/* --- the index: sorted, because hostile names must not be able to make lookups slow
- * ------------------------------- */
+/* --- the index: sorted, because hostile names must not be able to make lookups slow ---------- */
 
 static int compare(struct str a, struct str b)
 {
@@ -233,8 +232,7 @@ static enum err build_index(struct gguf *g, struct errmsg *why)
     return ERR_OK;
 }
 
-/* --- open, close, look up
- * ------------------------------------------------------------------------------------------- */
+/* --- open, close, look up -------------------------------------------------------------------- */
 
 static struct gguf *gguf_new(const char *path)
 {

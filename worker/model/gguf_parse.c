@@ -77,9 +77,7 @@ static bool name_ok(struct str s, size_t max)
     return s.n > 0 && s.n <= max && utf8_valid(s.p, s.n) && memchr(s.p, 0, s.n) == NULL;
 }
 
-/* --- header
- * ------------------------------------------------------------------------------------------------
- */
+/* --- header ---------------------------------------------------------------------------------- */
 
 static enum err parse_header(struct cursor *c, uint64_t *n_tensors, uint64_t *n_kv)
 {
@@ -113,8 +111,7 @@ static enum err parse_header(struct cursor *c, uint64_t *n_tensors, uint64_t *n_
     return ERR_OK;
 }
 
-/* --- keys and values
- * --------------------------------------------------------------------------------------- */
+/* --- keys and values ------------------------------------------------------------------------- */
 
 static enum err parse_strings(struct cursor *c, struct gguf_kv *kv)
 {
@@ -207,9 +204,7 @@ static enum err find_alignment(struct cursor *c, const struct gguf_part *part, u
     return ERR_OK;
 }
 
-/* --- tensors
- * -----------------------------------------------------------------------------------------------
- */
+/* --- tensors --------------------------------------------------------------------------------- */
 
 /* Types that stand in files but not in our table: the message shall say what they are. */
 static const char *foreign_type(uint32_t id)

@@ -1,7 +1,6 @@
 /* gguf_write.c - see gguf_write.h. Keys and tensor infos collect in two buffers, because the counts
  * stand in front. */
 #include "worker/model/gguf_write.h"
-#include "shared/base/buf.h"
 #include "shared/base/checked.h"
 #include "worker/model/gguf_parts.h"
 
@@ -12,6 +11,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+struct file_head {
+    char magic[4];
+    uint32_t version;
+    uint64_t n_tensors, n_keys;
+};
+
 struct gguf_writer {
     char *path, *temp; /* owned */
     int fd;
@@ -20,6 +25,7 @@ struct gguf_writer {
     uint64_t *sizes; /* owned: bytes of each tensor, in order */
     size_t n_tensors, cap;
     uint64_t next_offset; /* of the tensor to be added, relative to the data */
+    uint64_t total;       /* bytes written */
     bool created, in_data, bad_tensor;
     size_t current;   /* tensor being written */
     uint64_t written; /* bytes of it */
@@ -53,9 +59,7 @@ enum err gguf_writer_open(struct gguf_writer **out, const char *path, struct err
     return e;
 }
 
-/* --- keys
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- keys ------------------------------------------------------------------------------------ */
 
 static void put_str(struct buf *b, struct str s)
 {
@@ -127,9 +131,17 @@ void gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, 
     buf_put(&w->keys, v, n * sizeof *v);
 }
 
-/* --- tensors
- * ------------------------------------------------------------------------------------------------------
- */
+enum err gguf_writer_head(const struct gguf_writer *w, struct buf *out, struct errmsg *why)
+{
+    const struct file_head head = {{'G', 'G', 'U', 'F'}, 3, 0, w->n_keys};
+    buf_put(out, &head, sizeof head);
+    buf_put(out, w->keys.p, w->keys.n);
+    if (w->keys.failed || out->failed)
+        return err_set(why, ERR_NOMEM, "%s: out of memory", w->path);
+    return ERR_OK;
+}
+
+/* --- tensors --------------------------------------------------------------------------------- */
 
 static bool tensor_bytes(enum qtype type, int n_dims, const uint64_t *ne, uint64_t *bytes)
 {
@@ -184,6 +196,7 @@ static enum err write_all(struct gguf_writer *w, const void *data, size_t n, str
                            w->path, strerror(errno));
         p += k;
         n -= (size_t)k;
+        w->total += (uint64_t)k;
     }
     return ERR_OK;
 }
@@ -201,11 +214,7 @@ static enum err begin_data(struct gguf_writer *w, struct errmsg *why)
                        "%s: a tensor's shape does not fit its type, or came too late", w->path);
     if (w->keys.failed || w->infos.failed)
         return err_set(why, ERR_NOMEM, "%s: out of memory", w->path);
-    struct {
-        char magic[4];
-        uint32_t version;
-        uint64_t n_tensors, n_keys;
-    } head = {{'G', 'G', 'U', 'F'}, 3, w->n_tensors, w->n_keys};
+    struct file_head head = {{'G', 'G', 'U', 'F'}, 3, w->n_tensors, w->n_keys};
     enum err e;
     if ((e = write_all(w, &head, sizeof head, why)) ||
         (e = write_all(w, w->keys.p, w->keys.n, why)) ||
@@ -230,6 +239,11 @@ enum err gguf_write_data(struct gguf_writer *w, const void *data, size_t n, stru
         return ERR_OK;
     w->written = 0;
     return pad(w, w->sizes[w->current++], why);
+}
+
+uint64_t gguf_writer_bytes(const struct gguf_writer *w)
+{
+    return w->total;
 }
 
 static void writer_free(struct gguf_writer *w)

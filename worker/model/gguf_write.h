@@ -9,6 +9,7 @@
 #ifndef MILLRACE_WORKER_MODEL_GGUF_WRITE_H
 #define MILLRACE_WORKER_MODEL_GGUF_WRITE_H
 
+#include "shared/base/buf.h"
 #include "shared/base/err.h"
 #include "shared/base/str.h"
 #include "worker/model/gguf.h"
@@ -27,6 +28,12 @@ void gguf_put_str_array(struct gguf_writer *w, const char *key, const struct str
 void gguf_put_i32_array(struct gguf_writer *w, const char *key, const int32_t *v, size_t n);
 void gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, size_t n);
 
+/* The keys so far as a GGUF file without tensors, appended to `out` (readable by
+ * gguf_open_memory()): who writes a model reads its own metadata back by the rules of the loader.
+ */
+enum err gguf_writer_head(const struct gguf_writer *w, struct buf *out,
+                          struct errmsg *why) MUST_CHECK;
+
 /* ne[0] is the fastest and a multiple of the type's block. */
 void gguf_add_tensor(struct gguf_writer *w, const char *name, enum qtype type, int n_dims,
                      const uint64_t *ne);
@@ -35,6 +42,8 @@ void gguf_add_tensor(struct gguf_writer *w, const char *name, enum qtype type, i
  * crosses the end of a tensor. */
 enum err gguf_write_data(struct gguf_writer *w, const void *data, size_t n,
                          struct errmsg *why) MUST_CHECK;
+
+uint64_t gguf_writer_bytes(const struct gguf_writer *w); /* written so far */
 
 /* Takes `w` in any case. The file exists when this returns ERR_OK; ERR_INVALID when data is
  * missing. */

@@ -4,14 +4,12 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { NAME_MAX_ = 96 };
-
-static void tensor_name(char *out, enum slot s, int il)
+void weights_tensor_name(char out[TENSOR_NAME_MAX], enum slot s, int il)
 {
     if (slot_of_layer(s))
-        snprintf(out, NAME_MAX_, "blk.%d.%s", il, arch_slots[s].name);
+        snprintf(out, TENSOR_NAME_MAX, "blk.%d.%s", il, arch_slots[s].name);
     else
-        snprintf(out, NAME_MAX_, "%s", arch_slots[s].name);
+        snprintf(out, TENSOR_NAME_MAX, "%s", arch_slots[s].name);
 }
 
 static bool is_vector(enum slot s)
@@ -28,7 +26,7 @@ static void shape_text(char *out, size_t n, const uint64_t *ne, int n_dims)
         snprintf(out + at, n - at, "]");
 }
 
-static bool wanted(const struct hparams *h, enum slot s, enum need need, int il)
+bool weights_wanted(const struct hparams *h, enum slot s, enum need need, int il)
 {
     const bool moe = slot_of_layer(s) && layer_has_experts(h, (uint32_t)il);
     switch (need) {
@@ -46,7 +44,7 @@ static bool wanted(const struct hparams *h, enum slot s, enum need need, int il)
     }
 }
 
-static bool needed(enum need need)
+bool weights_must(enum need need)
 {
     return need != MAY && need != MAY_MOE;
 }
@@ -55,8 +53,8 @@ static bool needed(enum need need)
 static enum err find_one(struct tensor *t, const struct arch *a, const struct hparams *h,
                          const struct gguf *g, enum slot s, int il, bool must, struct errmsg *why)
 {
-    char name[NAME_MAX_];
-    tensor_name(name, s, il);
+    char name[TENSOR_NAME_MAX];
+    weights_tensor_name(name, s, il);
     const struct gguf_tensor *f = gguf_tensor(g, name);
     if (!f) {
         if (must)
@@ -115,7 +113,7 @@ static enum err refuse_unknown(const struct arch *a, const struct hparams *h, co
         bool known = false;
         for (const struct tensor_need *n = a->tensors; n->need != NEED_END_ && !known; n++)
             known = slot_of_layer(n->slot) == layered && str_is(name, arch_slots[n->slot].name) &&
-                    (!layered || (il < h->n_layer && wanted(h, n->slot, n->need, (int)il)));
+                    (!layered || (il < h->n_layer && weights_wanted(h, n->slot, n->need, (int)il)));
         if (!known)
             return err_set(why, ERR_UNSUPPORTED,
                            "%s: the tensor " STR_FMT
@@ -135,11 +133,11 @@ enum err weights_find(struct weights *w, struct arena *mem, const struct arch *a
     for (const struct tensor_need *n = a->tensors; n->need != NEED_END_; n++) {
         const int layers = slot_of_layer(n->slot) ? (int)h->n_layer : 1;
         for (int il = 0; il < layers; il++) {
-            if (!wanted(h, n->slot, n->need, il))
+            if (!weights_wanted(h, n->slot, n->need, il))
                 continue;
             struct tensor *t = slot_of_layer(n->slot) ? &w->layers[il].t[n->slot - MODEL_SLOTS_]
                                                       : &w->model[n->slot];
-            const enum err e = find_one(t, a, h, g, n->slot, il, needed(n->need), why);
+            const enum err e = find_one(t, a, h, g, n->slot, il, weights_must(n->need), why);
             if (e)
                 return e;
         }
@@ -230,8 +228,8 @@ static enum err bind_one(struct tensor *t, enum slot s, int il, float *tmp,
     if (!t->data)
         return ERR_OK;
     if (is_vector(s)) {
-        char name[NAME_MAX_];
-        tensor_name(name, s, il);
+        char name[TENSOR_NAME_MAX];
+        weights_tensor_name(name, s, il);
         const enum err e = tensor_floats(tmp, t, name, why);
         if (e)
             return e;

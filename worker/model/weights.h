@@ -12,6 +12,14 @@
 #include "shared/base/arena.h"
 #include "worker/model/arch.h"
 
+/* How a row's list applies to layer `il` (any, for tensors of the whole model): whether such a
+ * layer has the tensor, whether a file must have it, and its name. For all who walk a row: loading,
+ * synthesize, inspect. */
+enum { TENSOR_NAME_MAX = 96 };
+bool weights_wanted(const struct hparams *h, enum slot s, enum need need, int il);
+bool weights_must(enum need need);
+void weights_tensor_name(char out[TENSOR_NAME_MAX], enum slot s, int il);
+
 /* The tensors of one layer, by slot; data is NULL where the file has none. */
 struct layer {
     struct tensor t[SLOTS_ - MODEL_SLOTS_];

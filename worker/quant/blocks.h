@@ -20,8 +20,7 @@
 
 enum { QK_SMALL = 32, QK_SUPER = 256 };
 
-/* --- 32 elements, one scale
- * ------------------------------------------------------------------------- */
+/* --- 32 elements, one scale ------------------------------------------------------------------ */
 
 PACKED_BLOCK block_q4_0
 { /* x = d * (q - 8) */
@@ -61,8 +60,7 @@ PACKED_BLOCK block_mxfp4
     uint8_t qs[16];
 };
 
-/* --- 256 elements, K-quants: scales of sub-blocks are integers times d
- * --------------------------------- */
+/* --- 256 elements, K-quants: scales of sub-blocks are integers times d ----------------------- */
 
 PACKED_BLOCK block_q2_K
 { /* 16 sub-blocks of 16: x = d * (scale & 15) * q - dmin * (scale >> 4) */
@@ -108,8 +106,7 @@ PACKED_BLOCK block_iq4_xs
     uint8_t qs[128];     /* 16 bytes per sub-block, nibbles as in iq4_nl */
 };
 
-/* --- 256 elements, ternary
- * -------------------------------------------------------------------------------- */
+/* --- 256 elements, ternary ------------------------------------------------------------------- */
 
 PACKED_BLOCK block_tq1_0
 { /* x = d * (q - 1); five base-3 digits per byte as a fraction of 256: see tq1_0 in ternary.c */
@@ -123,8 +120,7 @@ PACKED_BLOCK block_tq2_0
     uint16_t d;
 };
 
-/* --- 256 elements, grids: groups of 8 (or 4) weights are one entry of a codebook, signs apart
- * -------------- */
+/* --- 256 elements, grids: groups of 8 (or 4) weights are one entry of a codebook, signs apart  */
 
 PACKED_BLOCK block_iq2_xxs
 { /* per 32: 4 grid bytes, then u32: 4 x 7 sign bits, 4-bit scale on top */

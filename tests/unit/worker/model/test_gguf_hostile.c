@@ -10,8 +10,7 @@
 
 #include <cmocka.h>
 
-/* --- a small valid file, every part of which a case may change
- * ------------------------------------------------- */
+/* --- a small valid file, every part of which a case may change ------------------------------- */
 
 struct spec {
     const char *magic;
@@ -195,9 +194,7 @@ static void a_file_with_any_byte_changed_never_leaves_its_bounds(void **state)
     buf_fini(&b);
 }
 
-/* --- the table
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- the table ------------------------------------------------------------------------------- */
 
 struct hostile {
     const char *name;

@@ -62,8 +62,7 @@ static void dequantizes_bit_exactly(void **state)
     check_set(*state, "random.bin", "random.f32");
 }
 
-/* --- the other direction: no reference bytes to match, but an error to stay under
- * ------------------------------ */
+/* --- the other direction: no reference bytes to match, but an error to stay under ------------ */
 
 /* On the pack's source blocks (zeros, constants, outliers among them): at most a quarter more than
  * the error of the reference quantizer, and blocks of zeros stay zero. */
