@@ -163,6 +163,13 @@ static void read_strips(struct vocab *v, const struct gguf *g)
         set_attr(v, "<mask>", TOKEN_LSTRIP, true);
 }
 
+/* gpt-oss: <|end|> closes one message of an answer (the reasoning), and the answer goes on. */
+static bool goes_on_after(const struct vocab *v, const char *text)
+{
+    return strcmp(text, "<|end|>") == 0 && strtab_find(&v->by_text, STR("<|return|>")) >= 0 &&
+           strtab_find(&v->by_text, STR("<|call|>")) >= 0;
+}
+
 enum err specials_read(struct vocab *v, const struct gguf *g, bool pre_add_bos, struct errmsg *why)
 {
     enum err e = read_ids(v, g, why);
@@ -172,7 +179,8 @@ enum err specials_read(struct vocab *v, const struct gguf *g, bool pre_add_bos, 
         int32_t id = strtab_find(&v->by_text, str_of(ends_of_turn[i]));
         if (id >= 0) {
             v->types[id] = TOKEN_CONTROL;
-            v->attrs[id] |= TOKEN_EOG;
+            if (!goes_on_after(v, ends_of_turn[i]))
+                v->attrs[id] |= TOKEN_EOG;
         }
     }
     const int32_t ends[] = {v->eos, v->eot, v->eom};

@@ -304,6 +304,35 @@ static void user_defined_tokens_are_found_in_any_text_longest_first(void **state
     tokenizer_close(t);
 }
 
+static void known_ends_of_turn_end_a_generation(void **state)
+{
+    UNUSED(state);
+    for (int oss = 0; oss < 2; oss++) {
+        struct small s = {.n = 0};
+        struct vocab_file f;
+        add_byte_chars(&s);
+        int32_t end = add(&s, "<|end|>", 3, 0), eot = add(&s, "<|eot_id|>", 1, 0);
+        int32_t eom = add(&s, "<stop>", 3, 0), user = add(&s, "<|user|>", 3, 0);
+        if (oss) {
+            add(&s, "<|return|>", 3, 0);
+            add(&s, "<|call|>", 3, 0);
+        }
+        vocab_begin(&f, "gpt2");
+        put_tokens(&f, &s);
+        vocab_strings(&f, "tokenizer.ggml.merges", NULL, 0);
+        vocab_u32(&f, "tokenizer.ggml.eom_token_id", (uint32_t)eom);
+        struct tokenizer *t = open_file(&f);
+        assert_int_equal(tokenizer_is_eog(t, end),
+                         !oss);                /* gpt-oss ends a part of an answer with it */
+        assert_true(tokenizer_is_eog(t, eot)); /* by its text, though typed as a normal token */
+        assert_true(tokenizer_is_control(t, eot));
+        assert_true(tokenizer_is_eog(t, eom)); /* by the file */
+        assert_false(tokenizer_is_eog(t, user));
+        assert_false(tokenizer_is_eog(t, 'a'));
+        tokenizer_close(t);
+    }
+}
+
 static void sentencepiece_merges_by_score_and_falls_back_to_bytes(void **state)
 {
     UNUSED(state);
@@ -665,6 +694,7 @@ int main(void)
         cmocka_unit_test(bpe_merges_by_rank_then_from_the_left),
         cmocka_unit_test(bos_and_eos_go_where_the_file_asks_for_them),
         cmocka_unit_test(user_defined_tokens_are_found_in_any_text_longest_first),
+        cmocka_unit_test(known_ends_of_turn_end_a_generation),
         cmocka_unit_test(sentencepiece_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(phi3_special_tokens_take_the_white_space_behind_them),
         cmocka_unit_test(wordpiece_takes_the_longest_pieces_of_clean_words),
