@@ -2,9 +2,15 @@
  *
  * The request is the JSON of SECTION_REQUEST_JSON (shared/ipc/proto.h):
  *   {"messages": [...], "tools": [...], "chat_template_kwargs": {...}}
- * Template variables: messages, tools (when there are any), add_generation_prompt = true, bos_token,
- * eos_token, and every member of chat_template_kwargs as a variable of its own. What a template can't
- * know (an unknown content part, a role that it raises on) is an error, never left out.
+ * What clients send and templates expect differ; this is bridged, and nothing else is changed:
+ *   content given as text parts       -> one string, parts on lines of their own (as vLLM and
+ * llama-server do) tool_calls[].function.arguments   -> the object that the string holds (templates
+ * print it with tojson) role "developer"                  -> "system", unless the template names
+ * that role "reasoning"                       -> "reasoning_content" as well system messages that
+ * the template raises on -> merged into one at the start, then rendered once more Template
+ * variables: messages, tools (none without any), add_generation_prompt (true), bos_token,
+ * eos_token, and every member of chat_template_kwargs as a variable of its own. What a template
+ * can't know (an unknown content part, a role that it raises on) is an error, never left out.
  * Thread: no shared state. */
 #ifndef MILLRACE_WORKER_TEXT_CHAT_PROMPT_H
 #define MILLRACE_WORKER_TEXT_CHAT_PROMPT_H
@@ -16,6 +22,7 @@
 
 struct chat_prompt_env {
     struct str bos_token, eos_token; /* their text; empty: the model has none */
+    struct str template_source;      /* tells which roles the template knows by name */
     int64_t now_unix;
 };
 

@@ -1,0 +1,135 @@
+/* What clients send becomes what templates expect, and nothing is left out in silence. */
+#include "tests/support/test.h"
+#include "worker/text/chat_prompt.h"
+
+static const char plain[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+                            "{% if add_generation_prompt %}<assistant>{% endif %}";
+
+static char *build(const char *source, const char *request, enum err *e, struct errmsg *why)
+{
+    static struct buf out;
+    struct chat_template *t;
+    struct errmsg compile_why = {0};
+    if (template_compile(&t, source, strlen(source), &compile_why) != ERR_OK)
+        fail_msg("%s", compile_why.text);
+    buf_clear(&out);
+    const struct chat_prompt_env env = {
+        .bos_token = STR("<s>"), .eos_token = STR("</s>"), .template_source = str_of(source)};
+    *why = (struct errmsg){0};
+    *e = chat_prompt_build(t, str_of(request), &env, &out, why);
+    template_free(t);
+    return out.p ? out.p : "";
+}
+
+static void expect(const char *source, const char *request, const char *prompt)
+{
+    enum err e;
+    struct errmsg why;
+    char *got = build(source, request, &e, &why);
+    if (e != ERR_OK)
+        fail_msg("%s", why.text);
+    assert_string_equal(got, prompt);
+}
+
+static void text_parts_should_become_one_string(void **state)
+{
+    (void)state;
+    expect(plain,
+           "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{"
+           "\"type\":\"text\",\"text\":\"b\"}]}]}",
+           "<user>a\nb<assistant>");
+}
+
+static void parts_that_are_not_text_should_be_refused(void **state)
+{
+    (void)state;
+    enum err e;
+    struct errmsg why;
+    build(plain, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", &e,
+          &why);
+    assert_int_equal(e, ERR_UNSUPPORTED);
+}
+
+static void developer_should_be_system_unless_the_template_knows_it(void **state)
+{
+    (void)state;
+    expect(plain, "{\"messages\":[{\"role\":\"developer\",\"content\":\"x\"}]}",
+           "<system>x<assistant>");
+    expect("{# developer #}{{ messages[0].role }}",
+           "{\"messages\":[{\"role\":\"developer\",\"content\":\"x\"}]}", "developer");
+}
+
+static void tool_arguments_should_be_an_object_for_the_template(void **state)
+{
+    (void)state;
+    expect("{{ messages[0].tool_calls[0].function.arguments | tojson }}|{{ messages[0].content is "
+           "none }}",
+           "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":"
+           "\"function\",\"function\":{\"name\":"
+           "\"f\",\"arguments\":\"{\\\"b\\\": 1.0, \\\"a\\\": 2}\"}}]}]}",
+           "{\"b\": 1.0, \"a\": 2}|True");
+    expect("{{ messages[0].tool_calls[0].function.arguments }}",
+           "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"arguments\":"
+           "\"not json\"}}]}]}",
+           "not json");
+}
+
+static void scattered_system_messages_should_be_merged_only_where_the_template_raises(void **state)
+{
+    (void)state;
+    static const char request[] = "{\"messages\":[{\"role\":\"system\",\"content\":\"a\"},{"
+                                  "\"role\":\"user\",\"content\":\"u\"},"
+                                  "{\"role\":\"system\",\"content\":\"b\"}]}";
+    expect(plain, request, "<system>a<user>u<system>b<assistant>");
+    expect("{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ "
+           "raise_exception('system must be first') }}"
+           "{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+           request, "<system>a\n\nb<user>u");
+}
+
+static void the_templates_own_message_should_be_the_error(void **state)
+{
+    (void)state;
+    enum err e;
+    struct errmsg why;
+    char *out =
+        build("x{{ raise_exception('roles must alternate') }}", "{\"messages\":[]}", &e, &why);
+    assert_int_equal(e, ERR_TEMPLATE);
+    assert_string_equal(why.text, "roles must alternate");
+    assert_string_equal(out, "");
+}
+
+static void kwargs_should_be_variables_but_not_replace_the_messages(void **state)
+{
+    (void)state;
+    expect("{{ enable_thinking }}{{ add_generation_prompt }}",
+           "{\"messages\":[],\"chat_template_kwargs\":{\"enable_thinking\":false,\"add_generation_"
+           "prompt\":false}}",
+           "FalseFalse");
+    enum err e;
+    struct errmsg why;
+    build(plain, "{\"messages\":[],\"chat_template_kwargs\":{\"messages\":[]}}", &e, &why);
+    assert_int_equal(e, ERR_INVALID);
+}
+
+static void tools_should_be_none_without_any(void **state)
+{
+    (void)state;
+    expect("{{ tools is none }}{{ bos_token }}{{ eos_token }}", "{\"messages\":[]}", "True<s></s>");
+    expect("{{ tools | length }}", "{\"messages\":[],\"tools\":[{\"type\":\"function\"}]}", "1");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_parts_should_become_one_string),
+        cmocka_unit_test(parts_that_are_not_text_should_be_refused),
+        cmocka_unit_test(developer_should_be_system_unless_the_template_knows_it),
+        cmocka_unit_test(tool_arguments_should_be_an_object_for_the_template),
+        cmocka_unit_test(scattered_system_messages_should_be_merged_only_where_the_template_raises),
+        cmocka_unit_test(the_templates_own_message_should_be_the_error),
+        cmocka_unit_test(kwargs_should_be_variables_but_not_replace_the_messages),
+        cmocka_unit_test(tools_should_be_none_without_any),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
