@@ -5,7 +5,7 @@
 static const char plain[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
                             "{% if add_generation_prompt %}<assistant>{% endif %}";
 
-static char *build(const char *source, const char *request, enum err *e, struct errmsg *why)
+static const char *build(const char *source, const char *request, enum err *e, struct errmsg *why)
 {
     static struct buf out;
     struct chat_template *t;
@@ -25,7 +25,7 @@ static void expect(const char *source, const char *request, const char *prompt)
 {
     enum err e;
     struct errmsg why;
-    char *got = build(source, request, &e, &why);
+    const char *got = build(source, request, &e, &why);
     if (e != ERR_OK)
         fail_msg("%s", why.text);
     assert_string_equal(got, prompt);
@@ -92,7 +92,7 @@ static void the_templates_own_message_should_be_the_error(void **state)
     (void)state;
     enum err e;
     struct errmsg why;
-    char *out =
+    const char *out =
         build("x{{ raise_exception('roles must alternate') }}", "{\"messages\":[]}", &e, &why);
     assert_int_equal(e, ERR_TEMPLATE);
     assert_string_equal(why.text, "roles must alternate");

@@ -1,0 +1,91 @@
+/* cmd_serve.c - `serve MODEL --shm-fd N --work-fd N --news-fd N ...`: the process that the gateway
+ * starts. */
+#include "shared/base/str.h"
+#include "worker/commands.h"
+#include "worker/sched/serve.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool number(const char *text, uint64_t max, uint64_t *out)
+{
+    return str_to_u64(str_of(text), max, out);
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct serve_options o = {
+        .shm_fd = -1,
+        .work_fd = -1,
+        .news_fd = -1,
+        .model = {.device = "cpu", .max_seqs = 32, .max_step_tokens = 512, .kv_type = QTYPE_F16},
+    };
+    uint64_t shm = 0, work = 0, news = 0, context = 0, slots = 32, threads = 0, step = 512,
+             blocks = 0;
+    const struct {
+        const char *name;
+        uint64_t *value, max;
+    } numbers[] = {{"--shm-fd", &shm, 1 << 20},       {"--work-fd", &work, 1 << 20},
+                   {"--news-fd", &news, 1 << 20},     {"--context", &context, 1 << 24},
+                   {"--slots", &slots, 4096},         {"--threads", &threads, 512},
+                   {"--step-tokens", &step, 1 << 16}, {"--kv-blocks", &blocks, 1 << 30}};
+    const char *kv_type = NULL;
+    const struct {
+        const char *name;
+        const char **value;
+    } texts[] = {{"--device", &o.model.device},
+                 {"--chat-template", &o.chat_template},
+                 {"--kv-type", &kv_type}};
+    if (argc > 1 && strncmp(argv[1], "--", 2) != 0)
+        o.path = argv[1];
+    for (int i = 2; i < argc; i += 2) {
+        bool known = false, good = false;
+        for (size_t k = 0; k < sizeof(numbers) / sizeof(numbers[0]); k++) {
+            if (strcmp(argv[i], numbers[k].name) == 0) {
+                known = true;
+                good = i + 1 < argc && number(argv[i + 1], numbers[k].max, numbers[k].value);
+            }
+        }
+        for (size_t k = 0; k < sizeof(texts) / sizeof(texts[0]); k++) {
+            if (strcmp(argv[i], texts[k].name) == 0) {
+                known = true;
+                good = i + 1 < argc;
+                if (good)
+                    *texts[k].value = argv[i + 1];
+            }
+        }
+        if (!known || !good) {
+            fprintf(stderr, "millrace-worker serve: %s '%s'\n",
+                    known ? "no usable value after" : "unknown option", argv[i]);
+            return EXIT_USAGE;
+        }
+    }
+    if (!o.path || !shm || !work || !news) {
+        fprintf(stderr, "millrace-worker serve: needs MODEL --shm-fd N --work-fd N --news-fd N; "
+                        "`millrace serve` starts it\n");
+        return EXIT_USAGE;
+    }
+    if (kv_type) {
+        int t = qtype_by_name(kv_type);
+        if (t != QTYPE_F16 && t != QTYPE_F32 && t != QTYPE_BF16 && t != QTYPE_Q8_0) {
+            fprintf(stderr, "millrace-worker serve: --kv-type '%s': write f16, f32, bf16 or q8_0\n",
+                    kv_type);
+            return EXIT_USAGE;
+        }
+        o.model.kv_type = (enum qtype)t;
+    }
+    o.shm_fd = (int)shm;
+    o.work_fd = (int)work;
+    o.news_fd = (int)news;
+    o.model.context = (uint32_t)context;
+    o.model.max_seqs = slots ? (uint32_t)slots : 1;
+    o.model.n_threads = (int)threads;
+    o.model.max_step_tokens = step > slots ? (uint32_t)step : (uint32_t)slots;
+    o.model.kv_blocks = (uint32_t)blocks;
+    struct errmsg why = {0};
+    enum err e = serve_run(&o, &why);
+    if (e == ERR_OK)
+        return EXIT_DONE;
+    fprintf(stderr, "millrace-worker: %s\n", why.text[0] ? why.text : err_text(e));
+    return EXIT_FAILED;
+}
