@@ -41,6 +41,7 @@ struct app {
     uint64_t lag_due_ns, state_until_ms;
     size_t models_ready;
     bool announced;
+    bool failed; /* a model can't be loaded: exit status 1 */
 };
 
 static struct app *app_of(void *api)
@@ -125,12 +126,18 @@ static void announce(struct app *a)
     log_info("app", "ready", KV_S("url", url), KV_U("models", a->config->n_models));
 }
 
+static void on_start_failed(uv_timer_t *t);
+
 static void on_model_state(void *app, const struct model_config *m, const char *error)
 {
     struct app *a = app;
     if (error) {
-        log_error("app", "model cannot be loaded", KV_S("model", m->name.p), KV_S("file", m->path),
-                  KV_S("error", error));
+        /* It was never ready: a configuration that can't work ends the start, as a shell expects.
+         */
+        if (!a->failed)
+            fprintf(stderr, "millrace: model " STR_FMT ": %s\n", STR_ARG(m->name), error);
+        a->failed = true;
+        uv_timer_start(&a->drain, on_start_failed, 0, 0); /* not from inside the dispatcher */
         return;
     }
     log_info("app", "model ready", KV_S("model", m->name.p), KV_S("file", m->path));
@@ -211,6 +218,11 @@ static void set_state(struct app *a, enum app_state state)
         return;
     }
     uv_timer_start(&a->drain, on_drain_tick, 0, DRAIN_POLL_MS);
+}
+
+static void on_start_failed(uv_timer_t *t)
+{
+    set_state(t->data, APP_STOPPING);
 }
 
 static void on_signal(uv_signal_t *h, int number)
@@ -346,8 +358,9 @@ int app_run(const struct config *c)
         usage_close(a->usage);
     metrics_close(a->metrics);
     buf_fini(&a->api.scratch);
-    if (e == ERR_OK)
+    if (e == ERR_OK && !a->failed)
         log_info("app", "stopped", KV_S("reason", "asked to"));
+    int status = e == ERR_OK && !a->failed ? 0 : 1;
     free(a);
-    return e == ERR_OK ? 0 : 1;
+    return status;
 }

@@ -132,6 +132,13 @@ static void put_delta(struct gen *g, struct buf *out, const struct job_delta *d)
     struct buf b[4] = {0};
     struct lists lists = {&b[0], &b[1], &b[2], &b[3]};
     bool logprobs = g->logprobs && d->logprobs.n;
+    if (g->echo.n && !g->choices[d->choice].started) { /* before the choice's first text */
+        g->choices[d->choice].started = true;
+        buf_puts(out, "data: ");
+        open_body(g, out);
+        put_choice(out, d->choice, g->echo, NULL, NULL);
+        close_chunk(g, out);
+    }
     if (logprobs)
         add_tokens(&g->choices[d->choice], &lists, d->logprobs);
     if (d->text.n || logprobs) {
@@ -175,6 +182,9 @@ static void collect(struct gen *g, const struct job_delta *d)
 {
     struct gen_choice *c = &g->choices[d->choice];
     struct lists lists = lists_of(c);
+    if (!c->started)
+        buf_put(&c->text, g->echo.p, g->echo.n);
+    c->started = true;
     buf_put(&c->text, d->text.p, d->text.n);
     if (g->logprobs)
         add_tokens(c, &lists, d->logprobs);

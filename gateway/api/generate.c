@@ -257,7 +257,9 @@ static struct gen *new_gen(struct http_request *r, struct api *api, const struct
     struct gen *g = arena_zalloc(&r->arena, sizeof(*g));
     char *model = arena_strndup(&r->arena, p->model.p, p->model.n);
     struct gen_choice *choices = arena_array(&r->arena, p->head.n, sizeof(*choices));
-    if (!g || !model || !choices)
+    struct str echo = p->echo ? p->prompt->s : (struct str){"", 0};
+    char *prompt = arena_strndup(&r->arena, echo.p, echo.n);
+    if (!g || !model || !choices || !prompt)
         return NULL;
     *g = (struct gen){.dialect = dialect,
                       .api = api,
@@ -269,6 +271,7 @@ static struct gen *new_gen(struct http_request *r, struct api *api, const struct
                       .n = p->head.n,
                       .choices = choices,
                       .model = {model, p->model.n},
+                      .echo = {prompt, echo.n},
                       .created = clock_wall_ms() / 1000};
     /* The request's own random part: one number to look for in logs, rows and answers. */
     snprintf(g->id, sizeof(g->id), "%s%s", dialect->id_prefix, r->id + 4);

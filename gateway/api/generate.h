@@ -58,6 +58,7 @@ struct gen {
     uint32_t n;
     struct gen_choice *choices; /* in the arena; their bufs owned */
     struct str model;           /* as asked for */
+    struct str echo;            /* completions: the prompt, to stand before each choice's text */
     int64_t created;
     char id[48];
     char fingerprint[24]; /* of model and engine: equal ones give equal answers for equal seeds */

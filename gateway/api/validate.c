@@ -371,7 +371,10 @@ static bool take_flag(const struct json *v, const char *name, uint32_t flag, str
 
 static bool take_flag_echo(const struct json *v, struct api_params *p, struct api_fault *f)
 {
-    return take_flag(v, "echo", JOB_ECHO, p, f);
+    if (v->kind != JSON_BOOL)
+        return fault_type(f, "echo", "a boolean", v);
+    p->echo = v->b;
+    return true;
 }
 
 static bool take_flag_ignore_eos(const struct json *v, struct api_params *p, struct api_fault *f)
@@ -572,6 +575,10 @@ static bool check_together(enum dialect_bit dialect, struct api_params *p, struc
     if (p->has_parallel_false && p->tools && !p->tools_off)
         return fault_set(f, API_UNSUPPORTED_VALUE, "parallel_tool_calls",
                          "Unsupported value: 'parallel_tool_calls' can only be true.");
+    if (p->echo && (p->logprobs || (p->prompt && p->prompt->kind != JSON_STRING)))
+        return fault_set(
+            f, API_UNSUPPORTED_VALUE, "echo",
+            "Unsupported value: 'echo' needs a prompt given as a string, and no 'logprobs'.");
     if (p->best_of && p->best_of != h->n)
         return fault_set(f, API_UNSUPPORTED_VALUE, "best_of",
                          "Unsupported value: 'best_of' can only be equal to 'n'.");

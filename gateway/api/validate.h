@@ -33,6 +33,7 @@ struct api_params {
     bool has_stream_options, has_seed, logprobs, has_top_logprobs, has_parallel_false;
     uint32_t max_tokens, max_completion_tokens; /* 0: absent */
     uint32_t best_of;                           /* 0: absent */
+    bool echo;                                  /* completions */
     bool tools_off;                             /* tool_choice none */
     struct str user, safety_identifier, cache_key;
 };

@@ -113,8 +113,9 @@ test('n choices are different samples of one prompt, which is counted once', asy
 });
 
 test('max_tokens ends with "length", stop strings end with "stop" and are not shown', async () => {
+  const count = expected.find((c) => c.id === 'count').request.messages;
   const ask = (extra) => openai.chat.completions.create({
-    model: 'tiny', messages: [{ role: 'user', content: 'Count to ten.' }], temperature: 0, ...extra }).then((r) => r.choices[0]);
+    model: 'tiny', messages: count, temperature: 0, ...extra }).then((r) => r.choices[0]);
   const full = (await ask({})).message.content;
   const cut = await ask({ max_tokens: 4 });
   assert.equal(cut.finish_reason, 'length');
@@ -123,7 +124,7 @@ test('max_tokens ends with "length", stop strings end with "stop" and are not sh
   const stopped = await ask({ stop: [', 5', 'nothing'] });
   assert.equal(stopped.finish_reason, 'stop');
   assert.equal(stopped.message.content, full.slice(0, full.indexOf(', 5')));
-  const streamed = await streamChat(openai, { model: 'tiny', messages: [{ role: 'user', content: 'Count to ten.' }], temperature: 0, stop: ', 5' });
+  const streamed = await streamChat(openai, { model: 'tiny', messages: count, temperature: 0, stop: ', 5' });
   assert.equal(streamed.text, stopped.message.content);
 });
 

@@ -110,6 +110,18 @@ function raw(bytes, { waitMs = 3000 } = {}) {
   });
 }
 
+// Sends the body only when the server has said 100 Continue.
+function expecting(head, body) {
+  return new Promise((resolve) => {
+    let out = '';
+    const s = net.connect(g.port, '127.0.0.1', () => s.write(head));
+    s.on('data', (d) => { if (!out && d.includes('100 Continue')) s.write(body); out += d; });
+    s.on('close', () => resolve(out));
+    s.on('error', () => resolve(out));
+    setTimeout(() => s.destroy(), 3000).unref();
+  });
+}
+
 test('malformed and smuggling HTTP is refused and the connection closed', async () => {
   const host = `Host: 127.0.0.1:${g.port}\r\n`;
   for (const bytes of [
@@ -125,7 +137,7 @@ test('malformed and smuggling HTTP is refused and the connection closed', async 
   ]) {
     const answer = await raw(bytes, { waitMs: 2000 });
     assert.match(answer, /^HTTP\/1\.1 [45]\d\d /, JSON.stringify(bytes.slice(0, 80)) + ' -> ' + JSON.stringify(answer.slice(0, 80)));
-    assert.equal(answer.match(/HTTP\/1\.1 /g).length, 1, 'one answer, then the end');
+    assert.equal(answer.match(/HTTP\/1\.1 \d\d\d /g).length, 1, 'one answer, then the end');
   }
 });
 
@@ -135,7 +147,7 @@ test('chunked bodies, Expect: 100-continue, keep-alive and pipelining work', asy
   const chunked = [...body.matchAll(/.{1,7}/gs)].map(([p]) => `${Buffer.byteLength(p).toString(16)}\r\n${p}\r\n`).join('') + '0\r\n\r\n';
   const head = `POST /v1/chat/completions HTTP/1.1\r\n${host}Content-Type: application/json\r\n`;
   assert.match(await raw(`${head}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n${chunked}`), /200 OK[\s\S]*Millrace Tiny/);
-  assert.match(await raw(`${head}Expect: 100-continue\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`),
+  assert.match(await expecting(`${head}Expect: 100-continue\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`, body),
     /^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 OK/);
   const get = `GET /v1/models HTTP/1.1\r\n${host}\r\n`;
   const answers = await raw(get + get + get.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));

@@ -149,7 +149,7 @@ test('a client that stops reading pauses its own sequence and nobody else\'s', a
 });
 
 test('a stopped worker makes readiness fail, is killed, and its stream goes on', async () => {
-  await withGateway({ args: ['--stall-seconds', '1'] }, async (g, openai) => {
+  await withGateway({ args: ['--stall-seconds', '4'] }, async (g, openai) => {
     const calm = await streamChat(openai, story);
     let notReady = false;
     const r = await readWith(openai, story, 5, async () => {
