@@ -57,6 +57,7 @@ enum err template_render(const struct chat_template *t, const struct template_en
     struct buf text;
     struct jj_render r = {.program = &t->program, .env = env, .out = &text};
     arena_init(&r.arena, JJ_MAX_MEMORY);
+    r.max_steps = env->max_steps && env->max_steps < JJ_MAX_STEPS ? env->max_steps : JJ_MAX_STEPS;
     jj_buf(&text);
     r.piped = jj_none();
     r.context = jj_from_json(&r, env->vars).d;

@@ -25,6 +25,7 @@ struct template_env {
         vars; /* an object: the variables (messages, tools, add_generation_prompt, bos_token ...) */
     int64_t now_unix; /* for strftime_now; UTC unless tz_offset_s */
     int32_t tz_offset_s;
+    uint64_t max_steps; /* 0: the engine's own limit; less for a template on trial */
 };
 
 /* Appends the text. ERR_TEMPLATE: raise_exception() was called, `why` is the template's own

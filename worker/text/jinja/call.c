@@ -6,8 +6,7 @@
 #include "worker/text/jinja/methods.h"
 #include "worker/text/jinja/repr.h"
 
-/* --- binding arguments to parameters
- * ------------------------------------------------------------------------------- */
+/* --- binding arguments to parameters ------------------------------------------------- */
 
 /* The n-th word of "a b c", a leading '/' included; empty behind the last. */
 static struct str word_at(const char *words, size_t n)
@@ -56,8 +55,7 @@ bool jj_bind(struct jj_render *r, const struct jj_call *c, const char *who, cons
     return true;
 }
 
-/* --- functions as values
- * ---------------------------------------------------------------------------------------------- */
+/* --- functions as values ------------------------------------------------------------- */
 
 static struct jj_value func_value(struct jj_render *r, struct jj_func f)
 {
@@ -148,9 +146,7 @@ struct jj_value jj_call_value(struct jj_render *r, struct jj_value callee, const
     }
 }
 
-/* --- macros
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- macros -------------------------------------------------------------------------- */
 
 /* A keyword that is not taken yet. */
 static struct jj_value take_keyword(struct jj_render *r, const struct jj_call *c, bool *taken,

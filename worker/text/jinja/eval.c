@@ -7,9 +7,7 @@
 #include "worker/text/jinja/repr.h"
 #include "worker/text/jinja/tests.h"
 
-/* --- variables
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- variables ----------------------------------------------------------------------- */
 
 struct jj_scope *jj_scope_new(struct jj_render *r, struct jj_scope *parent,
                               const struct jj_frame *f)
@@ -62,9 +60,7 @@ static struct jj_value lookup(struct jj_render *r, uint32_t id, struct jj_text *
     return global.kind == JJ_MISSING ? jj_undefined_name(r, name) : global;
 }
 
-/* --- compound values
- * --------------------------------------------------------------------------------------------------
- */
+/* --- compound values ----------------------------------------------------------------- */
 
 static struct jj_list *eval_list(struct jj_render *r, const struct jj_node *first, size_t n)
 {
@@ -121,9 +117,7 @@ static struct jj_value eval_slice(struct jj_render *r, const struct jj_node *n)
     return jj_failed(r) ? jj_none() : jj_slice(r, v, at[0], at[1], at[2]);
 }
 
-/* --- calls
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- calls --------------------------------------------------------------------------- */
 
 static void eval_star(struct jj_render *r, const struct jj_args *a, struct jj_call *out)
 {
@@ -220,9 +214,7 @@ static struct jj_value eval_test(struct jj_render *r, const struct jj_node *n)
     return jj_bool(jj_test_apply(r, n->call.test, v, &c));
 }
 
-/* --- one node
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- one node ------------------------------------------------------------------------ */
 
 static struct jj_value eval_two(struct jj_render *r, const struct jj_node *n)
 {

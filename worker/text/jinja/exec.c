@@ -40,9 +40,15 @@ static void emit_value(struct jj_render *r, struct jj_value v)
         emit(r, v.s->p, v.s->n);
 }
 
-/* --- assignment
- * --------------------------------------------------------------------------------------------------
- */
+/* What a filter or call block gives goes into the text as it is: Jinja2 does not convert it. */
+static void emit_text(struct jj_render *r, struct jj_value v)
+{
+    if (!jj_failed(r) && v.kind != JJ_STR)
+        jj_fail(r, "a filter or call block must give a string, not '%s'", jj_type_name(v));
+    emit_value(r, v);
+}
+
+/* --- assignment ---------------------------------------------------------------------- */
 
 static void assign_attr(struct jj_render *r, const struct jj_node *target, struct jj_value v)
 {
@@ -81,9 +87,7 @@ void jj_assign(struct jj_render *r, const struct jj_node *target, struct jj_valu
         jj_assign(r, t, parts->v[i++]);
 }
 
-/* --- the statements
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the statements ------------------------------------------------------------------ */
 
 static void exec_if(struct jj_render *r, const struct jj_node *n)
 {
@@ -125,7 +129,7 @@ static void exec_filter_block(struct jj_render *r, const struct jj_node *n)
     r->scope = inner;
     v = jj_eval_piped(r, n->scoped.b, v);
     r->scope = outer;
-    emit_value(r, v);
+    emit_text(r, v);
 }
 
 static void exec_with(struct jj_render *r, const struct jj_node *n)
@@ -158,7 +162,7 @@ static void exec_call_block(struct jj_render *r, const struct jj_node *n)
         jj_fail(r, "the keyword 'caller' is given twice");
     jj_dict_set(r, c.kw, jj_cstr(r, "caller"), caller);
     if (!jj_failed(r))
-        emit_value(r, jj_call_value(r, callee, &c));
+        emit_text(r, jj_call_value(r, callee, &c));
 }
 
 static void exec_node(struct jj_render *r, const struct jj_node *n)

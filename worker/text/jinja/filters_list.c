@@ -18,9 +18,7 @@ static bool flag(struct jj_render *r, struct jj_value v)
     return given(v) && jj_truth(r, v);
 }
 
-/* --- sorting
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- sorting ------------------------------------------------------------------------- */
 
 struct sorter {
     struct jj_render *r;
@@ -203,8 +201,7 @@ JJ_FILTER_FN(jj_f_sum)
     return total;
 }
 
-/* --- picking and cutting
- * ------------------------------------------------------------------------------------------- */
+/* --- picking and cutting ------------------------------------------------------------- */
 
 JJ_FILTER_FN(jj_f_length)
 {

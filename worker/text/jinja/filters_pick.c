@@ -9,8 +9,7 @@
 #include "worker/text/jinja/strfn.h"
 #include "worker/text/jinja/tests.h"
 
-/* --- attribute paths
- * ---------------------------------------------------------------------------------------------- */
+/* --- attribute paths ----------------------------------------------------------------- */
 
 struct jj_list *jj_getter(struct jj_render *r, struct jj_value attribute)
 {
@@ -56,8 +55,7 @@ struct jj_value jj_getter_get(struct jj_render *r, const struct jj_list *path, s
     return item;
 }
 
-/* --- map, select, reject
- * ---------------------------------------------------------------------------------------------- */
+/* --- map, select, reject ------------------------------------------------------------- */
 
 static struct jj_call rest_of(struct jj_render *r, const struct jj_call *c, size_t from)
 {
@@ -176,9 +174,7 @@ JJ_FILTER_FN(jj_f_rejectattr)
     return select_by(r, in, c, false, true);
 }
 
-/* --- single values
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- single values ------------------------------------------------------------------- */
 
 JJ_FILTER_FN(jj_f_default)
 {

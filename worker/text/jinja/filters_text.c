@@ -100,7 +100,7 @@ JJ_FILTER_FN(jj_f_replace)
     return str_replace(r, jj_to_str(r, in), jj_to_str(r, a[0]), jj_to_str(r, a[1]), count);
 }
 
-/* Python: s += "\n"; lines = s.splitlines(); the first stays, the others get the indention unless
+/* Python: s += "\n"; lines = s.splitlines(); the first stays, the others get the indentation unless
  * empty. */
 JJ_FILTER_FN(jj_f_indent)
 {
@@ -151,13 +151,20 @@ JJ_FILTER_FN(jj_f_truncate)
     if (!int_or(r, a[0], 255, "truncate", &length) ||
         !int_or(r, a[3].kind == JJ_NONE ? jj_missing() : a[3], 5, "truncate", &leeway))
         return in;
-    if (in.kind != JJ_STR || end.kind != JJ_STR || length < (int64_t)jj_cps(end) || leeway < 0) {
-        jj_fail(r, "truncate takes a string, and a length that its end fits into");
+    if (end.kind != JJ_STR || length < (int64_t)jj_cps(end) || leeway < 0) {
+        jj_fail(r, "truncate takes a length that its end fits into");
         return in;
     }
-    n = (int64_t)jj_cps(in);
+    if (!jj_length(r, in, &n)) {
+        jj_fail(r, "truncate takes a string, not '%s'", jj_type_name(in));
+        return in;
+    }
     if (n <= length || n - length <= leeway)
         return in;
+    if (in.kind != JJ_STR) {
+        jj_fail(r, "truncate takes a string, not '%s'", jj_type_name(in));
+        return in;
+    }
     struct jj_value head = jj_substr(r, in, 0, (size_t)(length - (int64_t)jj_cps(end)));
     if (!truth_or(r, a[1], false)) {
         struct jj_value words = str_split(r, head, jj_cstr(r, " "), 1, true);
@@ -223,9 +230,7 @@ JJ_FILTER_FN(jj_f_forceescape)
     return jj_escape(r, jj_to_str(r, in));
 }
 
-/* --- web
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- web ----------------------------------------------------------------------------- */
 
 static void put_quoted(struct jj_render *r, struct buf *b, struct jj_value v, bool query)
 {

@@ -38,8 +38,7 @@ static bool need_int(struct jj_render *r, struct jj_value v, int64_t absent, con
     return !jj_failed(r);
 }
 
-/* --- case and classes
- * ------------------------------------------------------------------------------------------- */
+/* --- case and classes ---------------------------------------------------------------- */
 
 #define CASE_METHOD(name, to)                                                                      \
     METHOD(name)                                                                                   \
@@ -72,8 +71,7 @@ CLASS_METHOD(m_islower, STR_IS_LOWER)
 CLASS_METHOD(m_isupper, STR_IS_UPPER)
 CLASS_METHOD(m_istitle, STR_IS_TITLE)
 
-/* --- strip, split, join, replace
- * ----------------------------------------------------------------------------------- */
+/* --- strip, split, join, replace ----------------------------------------------------- */
 
 METHOD(m_strip)
 {
@@ -184,9 +182,7 @@ METHOD(m_removesuffix)
     return jj_mark(jj_str_borrow(r, self.s->p, n), self.aux);
 }
 
-/* --- search
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- search -------------------------------------------------------------------------- */
 
 /* [start, end) in code points, as Python's slices clamp them; false: start lies behind the end of
  * the text. */
@@ -319,9 +315,7 @@ METHOD(m_endswith)
     return has_end(r, self, a, false);
 }
 
-/* --- padding
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- padding ------------------------------------------------------------------------- */
 
 static struct jj_value pad(struct jj_render *r, struct jj_value self, const struct jj_value *a,
                            enum str_side side)
@@ -398,9 +392,7 @@ METHOD(m_expandtabs)
     return jj_mark(jj_take_buf(r, &b), self.aux);
 }
 
-/* --- formatting
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- formatting ---------------------------------------------------------------------- */
 
 METHOD(m_format)
 {

@@ -12,287 +12,9 @@
  * statement is three copies of its scope's symbols, merged afterwards. */
 #include "worker/text/jinja/names.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
+#include "worker/text/jinja/names_int.h"
 
-enum load {
-    LOAD_PARAM,   /* bound by the scope itself */
-    LOAD_RESOLVE, /* from the context */
-    LOAD_ALIAS,   /* from an outer scope */
-    LOAD_MISSING, /* nothing, until assigned */
-};
-
-struct sym {
-    uint32_t id;
-    uint8_t load;
-    bool stored;
-};
-
-struct symbols {
-    struct sym *v;
-    size_t n, cap;
-    const struct symbols *parent;
-};
-
-struct checker {
-    struct jj_program *prog;
-    struct arena scratch;
-    enum err err;
-    struct errmsg why;
-    uint64_t work;
-};
-
-/* Far above what 1 MiB of honest source needs: copies and searches are linear in the names of a
- * scope. */
-static const uint64_t MAX_WORK = 100u * 1000 * 1000;
-
-PRINTF_LIKE(4, 5)
-static void fail(struct checker *c, enum err code, uint32_t line, const char *fmt, ...)
-{
-    if (c->err)
-        return;
-    char text[200];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    c->err = err_set(&c->why, code, "line %u: %s", line, text);
-}
-
-static bool work(struct checker *c, size_t n)
-{
-    c->work += n + 1;
-    if (c->work > MAX_WORK)
-        fail(c, ERR_INVALID, 1, "the template has too many names to check");
-    return !c->err;
-}
-
-/* --- symbols of one scope
- * ------------------------------------------------------------------------------------------ */
-
-static struct sym *find(struct checker *c, const struct symbols *s, uint32_t id)
-{
-    (void)work(c, s->n);
-    for (size_t i = 0; i < s->n; i++)
-        if (s->v[i].id == id)
-            return &s->v[i];
-    return NULL;
-}
-
-static bool known(struct checker *c, const struct symbols *s, uint32_t id)
-{
-    for (; s; s = s->parent)
-        if (find(c, s, id))
-            return true;
-    return false;
-}
-
-static struct sym *add(struct checker *c, struct symbols *s, uint32_t id, enum load load)
-{
-    if (c->err)
-        return NULL;
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 16;
-        struct sym *grown = arena_alloc(&c->scratch, cap * sizeof(*grown));
-        if (!grown) {
-            fail(c, ERR_NOMEM, 1, "out of memory while checking names");
-            return NULL;
-        }
-        if (s->n)
-            memcpy(grown, s->v, s->n * sizeof(*grown));
-        s->v = grown;
-        s->cap = cap;
-    }
-    s->v[s->n] = (struct sym){.id = id, .load = (uint8_t)load};
-    return &s->v[s->n++];
-}
-
-static void sym_load(struct checker *c, struct symbols *s, uint32_t id)
-{
-    if (!known(c, s, id))
-        (void)add(c, s, id, LOAD_RESOLVE);
-}
-
-static void sym_store(struct checker *c, struct symbols *s, uint32_t id)
-{
-    struct sym *e = find(c, s, id);
-    if (!e)
-        e = add(c, s, id, s->parent && known(c, s->parent, id) ? LOAD_ALIAS : LOAD_MISSING);
-    if (e)
-        e->stored = true;
-}
-
-static void sym_param(struct checker *c, struct symbols *s, uint32_t id)
-{
-    struct sym *e = find(c, s, id);
-    if (!e)
-        e = add(c, s, id, LOAD_PARAM);
-    if (e) {
-        e->load = LOAD_PARAM;
-        e->stored = true;
-    }
-}
-
-static struct symbols copy_of(struct checker *c, const struct symbols *s)
-{
-    struct symbols copy = {.parent = s->parent};
-    (void)work(c, s->n);
-    for (size_t i = 0; i < s->n; i++) {
-        struct sym *e = add(c, &copy, s->v[i].id, (enum load)s->v[i].load);
-        if (e)
-            e->stored = s->v[i].stored;
-    }
-    return copy;
-}
-
-/* What one branch assigned and the scope had not: loaded on entry, since another branch may be
- * taken. */
-static void merge(struct checker *c, struct symbols *s, const struct symbols *branch,
-                  size_t n_before)
-{
-    for (size_t i = 0; i < branch->n && !c->err; i++) {
-        const struct sym *b = &branch->v[i];
-        struct sym *e = i < n_before ? &s->v[i] : find(c, s, b->id);
-        bool stored_before = i < n_before && e && e->stored;
-        if (!e)
-            e = add(c, s, b->id, (enum load)b->load);
-        if (!e)
-            return;
-        if (b->stored && !stored_before)
-            e->load = s->parent && known(c, s->parent, b->id) ? LOAD_ALIAS : LOAD_RESOLVE;
-        e->stored |= b->stored;
-    }
-}
-
-/* --- what a scope mentions (FrameSymbolVisitor)
- * ----------------------------------------------------------------------- */
-
-static void see_expr(struct checker *c, struct symbols *s, const struct jj_node *n);
-
-static void see_list(struct checker *c, struct symbols *s, const struct jj_node *n)
-{
-    for (; n && !c->err; n = n->next)
-        see_expr(c, s, n);
-}
-
-static void see_args(struct checker *c, struct symbols *s, const struct jj_args *a)
-{
-    see_list(c, s, a->pos);
-    see_list(c, s, a->kw);
-    see_expr(c, s, a->star);
-    see_expr(c, s, a->star2);
-}
-
-static void see_expr(struct checker *c, struct symbols *s, const struct jj_node *n)
-{
-    if (!n || !work(c, 1))
-        return;
-    switch ((enum jj_node_kind)n->kind) {
-    case N_CONST:
-        break;
-    case N_NAME:
-    case N_NSREF:
-        sym_load(c, s, n->name.id);
-        break;
-    case N_TUPLE:
-    case N_LIST:
-    case N_DICT:
-    case N_CONCAT:
-    case N_COMPARE:
-        see_list(c, s, n->list.first);
-        break;
-    case N_GETATTR:
-    case N_KEYWORD:
-        see_expr(c, s, n->get.of);
-        break;
-    case N_CALL:
-    case N_FILTER:
-    case N_TEST:
-        see_expr(c, s, n->call.of);
-        see_args(c, s, &n->call.args);
-        break;
-    default:
-        see_expr(c, s, n->a);
-        see_expr(c, s, n->b);
-        see_expr(c, s, n->c);
-        see_expr(c, s, n->d);
-    }
-}
-
-static void see_target(struct checker *c, struct symbols *s, const struct jj_node *n, bool param)
-{
-    if (n->kind == N_TUPLE) {
-        for (const struct jj_node *e = n->list.first; e; e = e->next)
-            see_target(c, s, e, param);
-    } else if (n->kind == N_NSREF) {
-        sym_load(c, s, n->name.id);
-    } else if (param) {
-        sym_param(c, s, n->name.id);
-    } else {
-        sym_store(c, s, n->name.id);
-    }
-}
-
-static void see_body(struct checker *c, struct symbols *s, const struct jj_node *n);
-
-static void see_if(struct checker *c, struct symbols *s, const struct jj_node *n)
-{
-    see_expr(c, s, n->cond.test);
-    size_t before = s->n;
-    struct symbols branch[3];
-    const struct jj_node *bodies[3] = {n->cond.body, NULL, n->cond.orelse};
-    for (int i = 0; i < 3; i++) {
-        branch[i] = copy_of(c, s);
-        see_body(c, &branch[i], bodies[i]);
-        if (i == 1)
-            for (const struct jj_node *e = n->cond.elifs; e && !c->err; e = e->next)
-                see_if(c, &branch[i], e);
-    }
-    for (int i = 0; i < 3; i++)
-        merge(c, s, &branch[i], before);
-}
-
-static void see_body(struct checker *c, struct symbols *s, const struct jj_node *n)
-{
-    for (; n && work(c, 1); n = n->next) {
-        switch ((enum jj_node_kind)n->kind) {
-        case S_PRINT:
-            see_list(c, s, n->list.first);
-            break;
-        case S_IF:
-            see_if(c, s, n);
-            break;
-        case S_FOR:
-            see_expr(c, s, n->loop.iter);
-            break;
-        case S_SET:
-            see_expr(c, s, n->b);
-            see_target(c, s, n->a, false);
-            break;
-        case S_SET_BLOCK:
-            see_target(c, s, n->scoped.a, false);
-            break;
-        case S_MACRO:
-            sym_store(c, s, n->macro->id);
-            break;
-        case S_CALL_BLOCK:
-            see_expr(c, s, n->macro->call);
-            break;
-        case S_FILTER_BLOCK:
-            see_expr(c, s, n->scoped.b);
-            break;
-        case S_WITH:
-            see_list(c, s, n->scoped.b);
-            break;
-        default:
-            break;
-        }
-    }
-}
-
-/* --- the names a macro body leaves to its caller (find_undeclared)
- * ------------------------------------------------------ */
+/* --- the names a macro body leaves to its caller (find_undeclared) ------------------- */
 
 struct wanted {
     uint32_t id[3];
@@ -304,18 +26,18 @@ static void want_body(struct checker *c, struct wanted *w, const struct jj_node 
 static void want_expr(struct checker *c, struct wanted *w, const struct jj_node *n)
 {
     struct symbols mentioned = {0};
-    see_expr(c, &mentioned, n);
+    names_see_expr(c, &mentioned, n);
     for (int i = 0; i < 3; i++)
-        w->mentioned[i] |= !w->assigned[i] && find(c, &mentioned, w->id[i]);
+        w->mentioned[i] |= !w->assigned[i] && sym_find(c, &mentioned, w->id[i]);
 }
 
 static void want_target(struct checker *c, struct wanted *w, const struct jj_node *n)
 {
     struct symbols assigned = {0};
     for (; n; n = n->next)
-        see_target(c, &assigned, n, true);
+        names_see_target(c, &assigned, n, true);
     for (int i = 0; i < 3; i++) {
-        const struct sym *e = find(c, &assigned, w->id[i]);
+        const struct sym *e = sym_find(c, &assigned, w->id[i]);
         w->assigned[i] |= e && e->stored;
     }
 }
@@ -378,13 +100,11 @@ static void want_node(struct checker *c, struct wanted *w, const struct jj_node 
 
 static void want_body(struct checker *c, struct wanted *w, const struct jj_node *n)
 {
-    for (; n && work(c, 1); n = n->next)
+    for (; n && names_work(c, 1); n = n->next)
         want_node(c, w, n);
 }
 
-/* --- scopes inside scopes
- * ------------------------------------------------------------------------------------------------
- */
+/* --- scopes inside scopes ------------------------------------------------------------ */
 
 struct place {
     bool soft;      /* inside an if: an unknown filter is an error only when it is reached */
@@ -406,8 +126,8 @@ static void check_call(struct checker *c, const struct jj_node *n, bool soft)
 {
     bool filter = n->kind == N_FILTER, test = n->kind == N_TEST;
     if (((filter && !n->call.filter) || (test && !n->call.test)) && !soft)
-        fail(c, ERR_INVALID, n->line, "there is no %s named '" STR_FMT "'",
-             filter ? "filter" : "test", (int)n->call.name->n, n->call.name->p);
+        names_fail(c, ERR_INVALID, n->line, "there is no %s named '" STR_FMT "'",
+                   filter ? "filter" : "test", (int)n->call.name->n, n->call.name->p);
     check_expr(c, n->call.of, soft);
     check_list(c, n->call.args.pos, soft);
     check_list(c, n->call.args.kw, soft);
@@ -417,7 +137,7 @@ static void check_call(struct checker *c, const struct jj_node *n, bool soft)
 
 static void check_expr(struct checker *c, const struct jj_node *n, bool soft)
 {
-    if (!n || !work(c, 1))
+    if (!n || !names_work(c, 1))
         return;
     switch ((enum jj_node_kind)n->kind) {
     case N_CONST:
@@ -459,7 +179,7 @@ static void close_frame(struct checker *c, const struct symbols *s, struct jj_fr
         return;
     f->missing = arena_array(&c->prog->arena, n, sizeof(*f->missing));
     if (!f->missing) {
-        fail(c, ERR_NOMEM, 1, "out of memory while checking names");
+        names_fail(c, ERR_NOMEM, 1, "out of memory while checking names");
         return;
     }
     for (size_t i = 0; i < s->n; i++)
@@ -473,7 +193,7 @@ static void check_assignable(struct checker *c, const struct jj_node *n, struct 
         for (const struct jj_node *e = n->list.first; e; e = e->next)
             check_assignable(c, e, at);
     else if (n->kind == N_NAME && n->name.id == c->prog->id_loop && at.below_for)
-        fail(c, ERR_INVALID, n->line, "cannot assign to 'loop' inside a for loop");
+        names_fail(c, ERR_INVALID, n->line, "cannot assign to 'loop' inside a for loop");
 }
 
 static void check_for(struct checker *c, struct symbols *s, struct jj_node *n, struct place at)
@@ -485,11 +205,11 @@ static void check_for(struct checker *c, struct symbols *s, struct jj_node *n, s
     check_expr(c, n->loop.iter, at.soft);
     check_expr(c, n->loop.test, false);
     sym_param(c, &body, c->prog->id_loop);
-    see_target(c, &body, n->loop.target, true);
-    see_body(c, &body, n->loop.body);
+    names_see_target(c, &body, n->loop.target, true);
+    names_see_body(c, &body, n->loop.body);
     check_body(c, &body, n->loop.body, inside);
     close_frame(c, &body, &n->loop.frames[0]);
-    see_body(c, &orelse, n->loop.orelse);
+    names_see_body(c, &orelse, n->loop.orelse);
     check_body(c, &orelse, n->loop.orelse, after);
     close_frame(c, &orelse, &n->loop.frames[1]);
 }
@@ -510,19 +230,20 @@ static void check_macro(struct checker *c, struct symbols *s, struct jj_node *n,
         caller_default |= m->params[i].id == g->id_caller && m->params[i].def;
     }
     if (w.mentioned[0] && named[0] && !caller_default)
-        fail(c, ERR_INVALID, n->line, "the parameter 'caller' must be left out or have a default");
+        names_fail(c, ERR_INVALID, n->line,
+                   "the parameter 'caller' must be left out or have a default");
     m->takes_caller = w.mentioned[0];
     m->takes_kwargs = w.mentioned[1] && !named[1];
     m->takes_varargs = w.mentioned[2] && !named[2];
     for (size_t i = 0; i < m->n_params; i++)
-        see_expr(c, &inner, m->params[i].def);
+        names_see_expr(c, &inner, m->params[i].def);
     if (m->takes_caller)
         sym_param(c, &inner, w.id[0]);
     if (m->takes_kwargs)
         sym_param(c, &inner, w.id[1]);
     if (m->takes_varargs)
         sym_param(c, &inner, w.id[2]);
-    see_body(c, &inner, m->body);
+    names_see_body(c, &inner, m->body);
     check_body(c, &inner, m->body, (struct place){.below_for = at.below_for});
     close_frame(c, &inner, &m->frame);
 }
@@ -535,13 +256,13 @@ static void check_scoped(struct checker *c, struct symbols *s, struct jj_node *n
     if (n->kind == S_WITH) {
         check_list(c, n->scoped.b, at.soft);
         for (const struct jj_node *t = n->scoped.a; t; t = t->next)
-            see_target(c, &inner, t, true);
+            names_see_target(c, &inner, t, true);
     } else {
         check_expr(c, n->scoped.b, false);
     }
     if (n->kind == S_SET_BLOCK)
         check_assignable(c, n->scoped.a, at);
-    see_body(c, &inner, n->scoped.body);
+    names_see_body(c, &inner, n->scoped.body);
     check_body(c, &inner, n->scoped.body, inside);
     close_frame(c, &inner, n->scoped.frame);
 }
@@ -587,8 +308,8 @@ static void check_node(struct checker *c, struct symbols *s, struct jj_node *n, 
     case S_BREAK:
     case S_CONTINUE:
         if (!at.in_loop)
-            fail(c, ERR_INVALID, n->line, "'%s' outside a loop",
-                 n->kind == S_BREAK ? "break" : "continue");
+            names_fail(c, ERR_INVALID, n->line, "'%s' outside a loop",
+                       n->kind == S_BREAK ? "break" : "continue");
         break;
     default:
         break;
@@ -597,7 +318,7 @@ static void check_node(struct checker *c, struct symbols *s, struct jj_node *n, 
 
 static void check_body(struct checker *c, struct symbols *s, struct jj_node *n, struct place at)
 {
-    for (; n && work(c, 1); n = n->next)
+    for (; n && names_work(c, 1); n = n->next)
         check_node(c, s, n, at);
 }
 
@@ -606,7 +327,7 @@ enum err jj_names_check(struct jj_program *prog, struct errmsg *why)
     struct checker c = {.prog = prog};
     struct symbols root = {0};
     arena_init(&c.scratch, 64 << 20);
-    see_body(&c, &root, prog->body);
+    names_see_body(&c, &root, prog->body);
     check_body(&c, &root, prog->body, (struct place){0});
     close_frame(&c, &root, &prog->frame);
     arena_fini(&c.scratch);

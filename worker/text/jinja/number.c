@@ -106,9 +106,7 @@ bool jj_to_double(struct jj_value v, double *out)
     return false;
 }
 
-/* --- filters
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- filters ------------------------------------------------------------------------- */
 
 static struct jj_value int_of_double(struct jj_render *r, double v)
 {
@@ -126,8 +124,6 @@ JJ_FILTER_FN(jj_f_int)
     (void)c;
     if (in.kind == JJ_UNDEFINED)
         jj_fail_undefined(r, in);
-    else if (base < 0 || base == 1 || base > 36)
-        jj_fail(r, "int takes a base of 0 or from 2 to 36");
     if (jj_failed(r) || in.kind == JJ_BIG)
         return in;
     if (jj_is_int(in))
@@ -136,7 +132,7 @@ JJ_FILTER_FN(jj_f_int)
         jj_fail(r, "infinity cannot become an integer");
         return in;
     }
-    if (in.kind == JJ_STR) {
+    if (in.kind == JJ_STR && (base == 0 || (base >= 2 && base <= 36))) {
         enum jj_parsed p = jj_parse_int(jj_s(in), (int)base, &v);
         if (p == JJ_TOO_LARGE)
             jj_unsupported(r, "an integer beyond 64 bits");

@@ -33,9 +33,7 @@ static struct jj_value overflow(struct jj_render *r)
     return jj_none();
 }
 
-/* --- HTML escaping
- * ------------------------------------------------------------------------------------------------
- */
+/* --- HTML escaping ------------------------------------------------------------------- */
 
 struct jj_value jj_escape(struct jj_render *r, struct jj_value v)
 {
@@ -55,9 +53,7 @@ struct jj_value jj_escape(struct jj_render *r, struct jj_value v)
     return jj_mark(jj_take_buf(r, &b), true);
 }
 
-/* --- text and lists
- * -------------------------------------------------------------------------------------------------
- */
+/* --- text and lists ------------------------------------------------------------------ */
 
 static struct jj_value add_text(struct jj_render *r, struct jj_value a, struct jj_value b)
 {
@@ -115,9 +111,7 @@ static bool is_sequence(struct jj_value v)
     return v.kind == JJ_STR || v.kind == JJ_LIST || v.kind == JJ_TUPLE;
 }
 
-/* --- numbers
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- numbers ------------------------------------------------------------------------- */
 
 static struct jj_value int_pow(struct jj_render *r, int64_t base, int64_t exp)
 {

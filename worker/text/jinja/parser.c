@@ -9,9 +9,7 @@
 #include "worker/text/jinja/names.h"
 #include "worker/text/jinja/parser_int.h"
 
-/* --- tokens
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- tokens -------------------------------------------------------------------------- */
 
 void p_advance(struct jj_parser *p)
 {
@@ -86,9 +84,7 @@ bool p_nest(struct jj_parser *p)
     return true;
 }
 
-/* --- nodes
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- nodes --------------------------------------------------------------------------- */
 
 static void *p_alloc(struct jj_parser *p, size_t n)
 {
@@ -198,9 +194,7 @@ struct jj_node *p_name(struct jj_parser *p, struct str s, uint32_t line)
     return n;
 }
 
-/* --- statements
- * --------------------------------------------------------------------------------------------------
- */
+/* --- statements ---------------------------------------------------------------------- */
 
 static struct jj_node *subparse(struct jj_parser *p, const char *const *ends);
 

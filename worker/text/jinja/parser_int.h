@@ -39,10 +39,22 @@ struct jj_value p_text(struct jj_parser *p, struct str s);
 uint32_t p_name_id(struct jj_parser *p, struct str s);
 struct jj_node *p_name(struct jj_parser *p, struct str s, uint32_t line);
 
+struct p_list { /* nodes linked by next */
+    struct jj_node *first, *last;
+    size_t n;
+};
+void p_list_add(struct jj_parser *p, struct p_list *l, struct jj_node *n);
+struct jj_node *p_list_node(struct jj_parser *p, enum jj_node_kind kind, uint32_t line,
+                            const struct p_list *l);
+struct jj_node *p_const(struct jj_parser *p, uint32_t line, struct jj_value v);
+
 /* expressions */
 struct jj_node *p_expression(struct jj_parser *p, bool with_cond);
 struct jj_node *p_tuple(struct jj_parser *p, bool with_cond);
 struct jj_node *p_target(struct jj_parser *p, bool with_namespace);
+struct jj_node *p_primary(struct jj_parser *p, bool with_namespace);
+struct jj_node *p_postfix(struct jj_parser *p, struct jj_node *n);
+struct jj_node *p_filter_expr(struct jj_parser *p, struct jj_node *n);
 struct jj_node *p_filter(struct jj_parser *p, struct jj_node *of, bool inline_first);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "worker/text/jinja/limits.h"
+#include "worker/text/jinja/repr.h"
 
 static void record(struct jj_render *r, enum err code, bool final, const char *fmt, va_list ap)
 {
@@ -31,20 +32,20 @@ void jj_fail(struct jj_render *r, const char *fmt, ...)
 void jj_fail_undefined(struct jj_render *r, struct jj_value v)
 {
     const struct jj_undef *u = v.undef;
-    if (!u)
-        jj_fail(r, "a value is undefined");
-    else if (u->hint)
-        jj_fail(r, "%s", u->hint);
-    else if (u->security)
-        jj_fail(r, "access to attribute '" STR_FMT "' of '%s' object is unsafe",
-                STR_ARG(((struct str){u->name->p, u->name->n})),
-                jj_type_name((struct jj_value){.kind = u->owner}));
+    if (!u || u->hint) {
+        jj_fail(r, "%s", u ? u->hint : "a value is undefined");
+        return;
+    }
+    struct jj_value text = u->name.kind == JJ_STR ? u->name : jj_repr(r, u->name);
+    struct str name = jj_s(text);
+    const char *owner = jj_type_name((struct jj_value){.kind = u->owner});
+    if (u->security)
+        jj_fail(r, "access to attribute '" STR_FMT "' of '%s' object is unsafe", STR_ARG(name),
+                owner);
     else if (u->attribute)
-        jj_fail(r, "'%s object' has no attribute or element '" STR_FMT "'",
-                jj_type_name((struct jj_value){.kind = u->owner}),
-                STR_ARG(((struct str){u->name->p, u->name->n})));
+        jj_fail(r, "'%s object' has no attribute or element '" STR_FMT "'", owner, STR_ARG(name));
     else
-        jj_fail(r, "'" STR_FMT "' is undefined", STR_ARG(((struct str){u->name->p, u->name->n})));
+        jj_fail(r, "'" STR_FMT "' is undefined", STR_ARG(name));
 }
 
 void jj_unsupported(struct jj_render *r, const char *fmt, ...)
@@ -86,7 +87,7 @@ bool jj_charge(struct jj_render *r, size_t steps)
 {
     if (jj_failed(r))
         return false;
-    if (steps > JJ_MAX_STEPS || (r->steps += steps) > JJ_MAX_STEPS) {
+    if (steps > r->max_steps || (r->steps += steps) > r->max_steps) {
         jj_limit(r, "runs for too many steps");
         return false;
     }

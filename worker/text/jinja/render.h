@@ -32,7 +32,7 @@ struct jj_render {
     struct jj_value piped;   /* the text that a filter block hands to its filters */
     struct buf *out;         /* where text goes now: the result, or a capture */
     enum jj_flow flow;
-    uint64_t steps;
+    uint64_t steps, max_steps;
     int depth;
     uint32_t line; /* of the node that runs */
     struct jj_error error;

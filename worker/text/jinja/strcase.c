@@ -93,9 +93,7 @@ struct jj_value str_case(struct jj_render *r, struct jj_value s, enum str_case t
     return jj_mark(jj_take_buf(r, &b), s.aux);
 }
 
-/* --- classes
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- classes ------------------------------------------------------------------------- */
 
 static bool in_class(uint32_t cp, enum str_class c)
 {

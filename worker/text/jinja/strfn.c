@@ -13,9 +13,7 @@ static struct jj_value part(struct jj_render *r, struct jj_value s, size_t from,
     return jj_mark(jj_str_borrow(r, s.s->p + from, to > from ? to - from : 0), s.aux);
 }
 
-/* --- strip
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- strip --------------------------------------------------------------------------- */
 
 static bool is_one_of(struct str chars, const char *p, size_t n)
 {
@@ -74,9 +72,7 @@ struct jj_value str_strip(struct jj_render *r, struct jj_value s, struct jj_valu
     return from == 0 && to == s.s->n ? s : part(r, s, from, to);
 }
 
-/* --- replace, join
- * ------------------------------------------------------------------------------------------------
- */
+/* --- replace, join ------------------------------------------------------------------- */
 
 static void replace_empty(struct buf *b, struct str s, struct str with, int64_t count)
 {
@@ -139,9 +135,7 @@ struct jj_value str_join(struct jj_render *r, struct jj_value sep, struct jj_lis
     return jj_mark(jj_take_buf(r, &b), sep.aux);
 }
 
-/* --- split
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- split --------------------------------------------------------------------------- */
 
 static void split_space(struct jj_render *r, struct jj_value s, int64_t max, struct jj_list *l)
 {
@@ -272,9 +266,7 @@ struct jj_value str_splitlines(struct jj_render *r, struct jj_value s, bool keep
     return jj_of_list(l);
 }
 
-/* --- padding
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- padding ------------------------------------------------------------------------- */
 
 struct jj_value str_pad(struct jj_render *r, struct jj_value s, int64_t width, uint32_t fill,
                         enum str_side side)

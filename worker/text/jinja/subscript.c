@@ -55,17 +55,14 @@ static struct jj_value unsafe_attr(struct jj_render *r, struct jj_value v, struc
 struct jj_value jj_getattr(struct jj_render *r, struct jj_value v, struct jj_value name)
 {
     struct jj_value out = jj_none();
+    enum jj_attr found = jj_attr_find(r, v, jj_s(name), &out);
+    if (found == JJ_ATTR_VALUE)
+        return out;
+    if (found == JJ_ATTR_UNSAFE)
+        return unsafe_attr(r, v, name);
     if (v.kind == JJ_UNDEFINED) {
         jj_fail_undefined(r, v);
         return v;
-    }
-    switch (jj_attr_find(r, v, jj_s(name), &out)) {
-    case JJ_ATTR_VALUE:
-        return out;
-    case JJ_ATTR_UNSAFE:
-        return unsafe_attr(r, v, name);
-    case JJ_ATTR_NONE:
-        break;
     }
     const struct jj_value *item = v.kind == JJ_DICT ? jj_dict_get(r, v.d, name) : NULL;
     return item ? *item : jj_undefined_attr(r, v, name);
@@ -78,7 +75,7 @@ struct jj_value jj_getitem(struct jj_render *r, struct jj_value v, struct jj_val
         jj_fail_undefined(r, v);
         return v;
     }
-    if (v.kind == JJ_DICT && jj_hashable(key)) {
+    if (v.kind == JJ_DICT && jj_hashable(r, key)) {
         const struct jj_value *item = jj_dict_get(r, v.d, key);
         if (item)
             return *item;
@@ -96,9 +93,7 @@ struct jj_value jj_getitem(struct jj_render *r, struct jj_value v, struct jj_val
     return jj_undefined_attr(r, v, key);
 }
 
-/* --- slices
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- slices -------------------------------------------------------------------------- */
 
 static bool slice_part(struct jj_render *r, struct jj_value v, int64_t none, int64_t *out)
 {

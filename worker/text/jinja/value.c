@@ -12,9 +12,7 @@ static const struct jj_text empty_text = {.p = "", .n = 0, .n_cp = 0};
 static const struct jj_list empty_list;
 static const struct jj_dict empty_dict;
 
-/* --- text
- * ------------------------------------------------------------------------------------------------
- */
+/* --- text ---------------------------------------------------------------------------- */
 
 struct jj_value jj_str_borrow(struct jj_render *r, const char *p, size_t n)
 {
@@ -90,9 +88,7 @@ size_t jj_cps(struct jj_value v)
     return v.s->n_cp;
 }
 
-/* --- lists
- * -------------------------------------------------------------------------------------------------
- */
+/* --- lists --------------------------------------------------------------------------- */
 
 struct jj_list *jj_list_new(struct jj_render *r, size_t cap)
 {
@@ -162,8 +158,7 @@ struct jj_value jj_gen_new(struct jj_render *r, const char *type, struct jj_list
     return (struct jj_value){.kind = JJ_GEN, .gen = g};
 }
 
-/* --- dictionaries
- * -------------------------------------------------------------------------------------------- */
+/* --- dictionaries -------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t h)
 {
@@ -201,7 +196,7 @@ static bool hash_value(struct jj_render *r, struct jj_value v, uint64_t *out)
             return false;
         for (size_t i = 0; i < v.l->n; i++) {
             uint64_t e;
-            if (!hash_value(r, v.l->v[i], &e))
+            if (!jj_charge(r, 1) || !hash_value(r, v.l->v[i], &e))
                 return jj_leave(r), false;
             h = mix(h * 31 + e);
         }
@@ -219,13 +214,19 @@ static bool hash_value(struct jj_render *r, struct jj_value v, uint64_t *out)
     return true;
 }
 
-bool jj_hashable(struct jj_value v)
+static bool hashable(struct jj_render *r, struct jj_value v, int depth)
 {
-    if (v.kind == JJ_TUPLE)
+    if (v.kind == JJ_TUPLE &&
+        depth < JJ_MAX_VALUE_DEPTH) /* deeper ones fail when they are hashed */
         for (size_t i = 0; i < v.l->n; i++)
-            if (!jj_hashable(v.l->v[i]))
+            if (!jj_charge(r, 1) || !hashable(r, v.l->v[i], depth + 1))
                 return false;
     return v.kind != JJ_LIST && v.kind != JJ_DICT && v.kind != JJ_VIEW;
+}
+
+bool jj_hashable(struct jj_render *r, struct jj_value v)
+{
+    return hashable(r, v, 0);
 }
 
 struct jj_dict *jj_dict_new(struct jj_render *r)
@@ -330,8 +331,7 @@ const struct jj_value *jj_dict_find(struct jj_render *r, const struct jj_dict *d
     return jj_dict_get(r, d, (struct jj_value){.kind = JJ_STR, .s = &t});
 }
 
-/* --- undefined
- * -------------------------------------------------------------------------------------------- */
+/* --- undefined ----------------------------------------------------------------------- */
 
 static struct jj_value undefined(struct jj_render *r, struct jj_undef u)
 {
@@ -349,17 +349,15 @@ struct jj_value jj_undefined(struct jj_render *r, const char *hint)
 
 struct jj_value jj_undefined_name(struct jj_render *r, struct jj_text *name)
 {
-    return undefined(r, (struct jj_undef){.name = name});
+    return undefined(r, (struct jj_undef){.name = {.kind = JJ_STR, .s = name}});
 }
 
 struct jj_value jj_undefined_attr(struct jj_render *r, struct jj_value owner, struct jj_value name)
 {
-    struct jj_value text = name.kind == JJ_STR ? name : jj_repr(r, name);
-    return undefined(r, (struct jj_undef){.name = text.s, .attribute = true, .owner = owner.kind});
+    return undefined(r, (struct jj_undef){.name = name, .attribute = true, .owner = owner.kind});
 }
 
-/* --- walking
- * ---------------------------------------------------------------------------------------------- */
+/* --- walking ------------------------------------------------------------------------- */
 
 bool jj_iterable(struct jj_value v)
 {

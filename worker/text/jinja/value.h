@@ -106,10 +106,10 @@ struct jj_gen { /* computed ahead; an error met on the way is raised where the w
     const char *type;
     struct jj_error *later; /* NULL: none */
 };
-struct jj_undef {
+struct jj_undef {     /* why a value is undefined: put into words only when that becomes an error */
     const char *hint; /* the message; else: `name` is not defined, or is no attribute of a value of
                          `owner` */
-    struct jj_text *name;
+    struct jj_value name; /* JJ_STR, or the key of an item */
     bool attribute, security;
     uint8_t owner;
 };
@@ -175,7 +175,7 @@ struct jj_value jj_pair_tuple(struct jj_render *r, struct jj_value a, struct jj_
 struct jj_dict *jj_dict_new(struct jj_render *r); /* never NULL */
 /* An unhashable key (a list) is an error. The first insertion of a key keeps its place. */
 void jj_dict_set(struct jj_render *r, struct jj_dict *d, struct jj_value key, struct jj_value v);
-bool jj_hashable(struct jj_value v);
+bool jj_hashable(struct jj_render *r, struct jj_value v);
 /* NULL: absent, or an error (an unhashable key). */
 const struct jj_value *jj_dict_get(struct jj_render *r, const struct jj_dict *d,
                                    struct jj_value key);

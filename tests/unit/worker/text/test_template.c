@@ -159,6 +159,17 @@ static void hostile_templates_end_with_an_error(void **state)
     expect_error("{% set n = namespace(l=[]) %}{% for a in range(9999) %}{% set n.l = [n.l] %}{% "
                  "endfor %}{{ n.l }}",
                  ERR_INVALID, "recurses too deeply");
+    static const char *const uses[] = {"d[n.t]", "n.t in d", "n.t == n.u", "n.t|string",
+                                       "n.t|tojson"};
+    for (size_t i = 0; i < COUNT(uses);
+         i++) { /* a value that is small, but 2^60 leaves when walked */
+        char source[300];
+        snprintf(source, sizeof(source),
+                 "{%% set n = namespace(t=(1, 2), u=(1, 2)) %%}{%% for a in range(60) %%}"
+                 "{%% set n.t = (n.t, n.t) %%}{%% set n.u = (n.u, n.u) %%}{%% endfor %%}{{ %s }}",
+                 uses[i]);
+        expect_error(source, ERR_INVALID, "the template ");
+    }
     expect_error("{% for x in l recursive %}{{ loop(l) }}{% endfor %}", ERR_INVALID,
                  "recurses too deeply");
 }
@@ -167,12 +178,13 @@ static void deep_nesting_of_the_source_is_refused(void **state)
 {
     UNUSED(state);
     enum { N = 20000 };
-    static const char *const opens[] = {"(", "[", "-", "not ", "{% if x %}", "a.b+", "1 if "};
+    static const char *const opens[] = {
+        "(", "[", "-", "not ", "{'a':", "a|b(", "1 if 1 else ", "{% if x %}", "a.b+", "1 if "};
     for (size_t k = 0; k < COUNT(opens); k++) {
         size_t n = strlen(opens[k]);
         char *source = malloc(N * n + 4);
         assert_non_null(source);
-        snprintf(source, 4, "%s", opens[k][0] == '{' ? "" : "{{ ");
+        snprintf(source, 4, "%s", opens[k][1] == '%' ? "" : "{{ ");
         size_t at = strlen(source);
         for (size_t i = 0; i < N; i++, at += n)
             memcpy(source + at, opens[k], n);
