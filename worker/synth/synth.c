@@ -149,6 +149,8 @@ static bool left_out(const struct synth *s, enum slot slot, enum need need)
     if (slot == TYPE_EMBD ||
         (s->p->biases && slot != OUTPUT_B && ends_with(arch_slots[slot].name, ".bias")))
         return slot == CLS_B || slot == CLS_OUT_B;
+    if (slot == MLA_KV_B) /* one of two forms of the same matrix: this one is made */
+        return false;
     return !weights_must(need);
 }
 
