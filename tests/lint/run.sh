@@ -44,6 +44,6 @@ git ls-files -co --exclude-standard | grep -vE '\.(gguf|bin|f32|png|db)$|corpus/
 grep -nE '^[^#]*\b(strcpy|strcat|sprintf|gets|alloca)\(' $src | check "no unbounded string functions"
 if command -v codespell >/dev/null; then
     git ls-files -co --exclude-standard '*.c' '*.h' '*.md' '*.sh' '*.mjs' 'Makefile' '*.sql' | grep -v zh-CN |
-        xargs codespell -q 3 -L "bu,nam,ue,ot,fo,nd,te,ro,ans,inout,wont,nin,sme,thr,ba,vie,hel,ser,fpr,crate,fiel" 2>/dev/null | check "spelling"
+        xargs codespell -q 3 -L "bu,nam,dout,ue,ot,fo,nd,te,ro,ans,inout,wont,nin,sme,thr,ba,vie,hel,ser,fpr,crate,fiel" 2>/dev/null | check "spelling"
 fi
 exit $bad
