@@ -1,5 +1,7 @@
 /* The template engine: the demo model's own template on its conversations, cases written for this
  * test, errors and where they are found, and the limits that end a hostile template. */
+#include <pthread.h>
+
 #include "tests/support/template_case.h"
 #include "worker/model/gguf.h"
 
@@ -235,6 +237,75 @@ static void a_prompt_built_piece_by_piece_stays_linear(void **state)
     rendered_fini(&got);
 }
 
+static void max_steps_shortens_the_leash(void **state)
+{
+    UNUSED(state);
+    static const char source[] = "{% for i in range(1000) %}{{ i }}{% endfor %}";
+    struct chat_template *t;
+    struct json vars = {.kind = JSON_OBJECT};
+    struct template_env env = {.vars = &vars, .max_steps = 1000};
+    struct errmsg why;
+    struct buf out;
+    buf_init(&out);
+    assert_int_equal(template_compile(&t, source, sizeof(source) - 1, &why), ERR_OK);
+    assert_int_equal(template_render(t, &env, &out, &why), ERR_INVALID);
+    assert_non_null(strstr(why.text, "too many steps"));
+    env.max_steps = 100000;
+    assert_int_equal(template_render(t, &env, &out, &why), ERR_OK);
+    template_free(t);
+    buf_fini(&out);
+}
+
+struct shared_render {
+    const struct chat_template *t;
+    const struct json *vars;
+    bool same;
+};
+
+static void *render_many(void *arg)
+{
+    struct shared_render *s = arg;
+    for (int i = 0; i < 50; i++) {
+        struct template_env env = {.vars = s->vars};
+        struct errmsg why;
+        struct buf out;
+        buf_init(&out);
+        s->same &= !template_render(s->t, &env, &out, &why) &&
+                   str_is((struct str){out.p, out.n}, "\u00c4-X 3 [1, 2] a;\u00e4;3 \u00c4-x");
+        buf_fini(&out);
+    }
+    return NULL;
+}
+
+/* Run under ThreadSanitizer (make tsan), this shows that a render writes nothing of the program. */
+static void renders_of_one_template_run_side_by_side(void **state)
+{
+    UNUSED(state);
+    static const char source[] =
+        "{% macro f(x='\u00e4') %}{{ x ~ ';' }}{% endmacro %}{% set s = '\u00c4-x' %}"
+        "{{ s|upper }} {{ s|length }} {{ [1] + [2] }} {{ f('a') }}{{ f() }}{{ n }} {{ s[0:] }}";
+    enum { THREADS = 4 };
+    struct chat_template *t;
+    struct errmsg why;
+    struct arena a;
+    struct json *vars;
+    pthread_t thread[THREADS];
+    struct shared_render s[THREADS];
+    arena_init(&a, 0);
+    assert_int_equal(json_parse(&vars, &a, "{\"n\":3}", 7, NULL, &why), ERR_OK);
+    assert_int_equal(template_compile(&t, source, sizeof(source) - 1, &why), ERR_OK);
+    for (int i = 0; i < THREADS; i++) {
+        s[i] = (struct shared_render){t, vars, true};
+        assert_int_equal(pthread_create(&thread[i], NULL, render_many, &s[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(thread[i], NULL);
+        assert_true(s[i].same);
+    }
+    template_free(t);
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +319,8 @@ int main(void)
         cmocka_unit_test(deep_nesting_of_the_source_is_refused),
         cmocka_unit_test(a_failed_render_leaves_the_output_as_it_was),
         cmocka_unit_test(a_prompt_built_piece_by_piece_stays_linear),
+        cmocka_unit_test(max_steps_shortens_the_leash),
+        cmocka_unit_test(renders_of_one_template_run_side_by_side),
     };
     return RUN_TESTS(tests);
 }
