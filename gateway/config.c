@@ -463,7 +463,7 @@ static enum err finish(struct config *c, struct errmsg *why)
  * ------------------------------------------------------------------------------------- */
 
 /* "--name value", "--name=value". *value is empty for flags. */
-static enum err next_word(int argc, char **argv, int *i, const struct option **out,
+static enum err next_word(int argc, const char *const *argv, int *i, const struct option **out,
                           struct str *value, struct errmsg *why)
 {
     const char *word = argv[(*i)++];
@@ -493,7 +493,7 @@ static enum err next_word(int argc, char **argv, int *i, const struct option **o
 }
 
 /* Two passes: the file first, so that the command line wins. */
-static enum err read_words(struct config *c, int argc, char **argv, bool file_pass,
+static enum err read_words(struct config *c, int argc, const char *const *argv, bool file_pass,
                            struct errmsg *why)
 {
     enum err e = ERR_OK;
@@ -514,7 +514,7 @@ static enum err read_words(struct config *c, int argc, char **argv, bool file_pa
     return e;
 }
 
-enum err config_load(struct config *c, int argc, char **argv, struct errmsg *why)
+enum err config_load(struct config *c, int argc, const char *const *argv, struct errmsg *why)
 {
     *c = (struct config){.listen = "127.0.0.1:8080",
                          .ping_interval_s = 10,

@@ -41,7 +41,8 @@ struct config {
 
 /* argv: the words after "serve". ERR_INVALID with one line in `why`. On failure nothing is owned.
  */
-enum err config_load(struct config *c, int argc, char **argv, struct errmsg *why) MUST_CHECK;
+enum err config_load(struct config *c, int argc, const char *const *argv,
+                     struct errmsg *why) MUST_CHECK;
 void config_free(struct config *c);
 void config_print_help(struct buf *out);
 /* Names of all options in table order, NULL at the end: for the test of the schema. */

@@ -8,7 +8,7 @@ static int cmd_serve(int argc, char **argv)
 {
     struct config c;
     struct errmsg why = {0};
-    if (config_load(&c, argc - 1, argv + 1, &why) != ERR_OK) {
+    if (config_load(&c, argc - 1, (const char *const *)argv + 1, &why) != ERR_OK) {
         fprintf(stderr, "millrace: %s\n", why.text);
         return 2;
     }

@@ -265,7 +265,7 @@ static void put_whole(struct gen *g, struct buf *out, const struct job_usage *u)
     buf_puts(out, "\"}\n");
 }
 
-static const struct dialect chat = {
+const struct dialect dialect_chat = {
     .name = "chat",
     .id_prefix = "chatcmpl-",
     .bit = FOR_CHAT,
@@ -278,5 +278,5 @@ static const struct dialect chat = {
 
 void api_chat(struct http_request *r, void *app)
 {
-    gen_start(r, app, &chat);
+    gen_start(r, app, &dialect_chat);
 }

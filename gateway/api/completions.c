@@ -207,7 +207,7 @@ static void put_whole(struct gen *g, struct buf *out, const struct job_usage *u)
     buf_puts(out, "}\n");
 }
 
-static const struct dialect completions = {
+const struct dialect dialect_completions = {
     .name = "completions",
     .id_prefix = "cmpl-",
     .bit = FOR_COMPLETIONS,
@@ -220,5 +220,5 @@ static const struct dialect completions = {
 
 void api_completions(struct http_request *r, void *app)
 {
-    gen_start(r, app, &completions);
+    gen_start(r, app, &dialect_completions);
 }

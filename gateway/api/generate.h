@@ -46,6 +46,8 @@ struct dialect {
     void (*put_whole)(struct gen *g, struct buf *out, const struct job_usage *u);
 };
 
+extern const struct dialect dialect_chat, dialect_completions;
+
 struct gen {
     const struct dialect *dialect;
     struct api *api;               /* borrowed */
