@@ -3,6 +3,7 @@
 #include "shared/ipc/msg.h"
 #include "tests/support/test.h"
 #include <math.h>
+#include <stdio.h>
 
 #define HEAD                                                                                       \
     "data: {\"id\":\"chatcmpl-00\",\"object\":\"chat.completion.chunk\",\"created\":5,"            \
@@ -23,10 +24,10 @@ static int setup(void **state)
 {
     static struct stage s;
     memset(&s, 0, sizeof(s));
-    strcpy(s.r.id, "req_00");
+    snprintf(s.r.id, sizeof(s.r.id), "req_00");
     s.g = (struct gen){.r = &s.r, .n = 1, .choices = s.choices, .model = STR("a\"b"), .created = 5};
-    strcpy(s.g.id, "chatcmpl-00");
-    strcpy(s.g.fingerprint, "fp_1");
+    snprintf(s.g.id, sizeof(s.g.id), "chatcmpl-00");
+    snprintf(s.g.fingerprint, sizeof(s.g.fingerprint), "fp_1");
     *state = &s;
     return 0;
 }
@@ -200,7 +201,7 @@ static void completions_have_their_own_shape(void **state)
     struct stage *s = *state;
     struct buf packed = two_logprobs();
     struct job_delta d = delta(DELTA_CONTENT, "h");
-    strcpy(s->g.id, "cmpl-00");
+    snprintf(s->g.id, sizeof(s->g.id), "cmpl-00");
     s->g.logprobs = true;
     d.logprobs = (struct str){packed.p, packed.n};
     dialect_completions.put_delta(&s->g, &s->out, &d);

@@ -81,7 +81,7 @@ static const struct refusal refusals[] = {
     {FOR_CHAT, CHAT "\"stream\":true,\"stream_options\":{\"include_usage\":1}}", API_TYPE, "stream_options.include_usage", NULL},
     {FOR_CHAT, CHAT "\"stream\":true,\"stream_options\":{\"usage\":true}}", API_UNKNOWN, "stream_options.usage", NULL},
     /* what would change the answer, and what nobody knows */
-    {FOR_CHAT, CHAT "\"temprature\":1}", API_UNKNOWN, "temprature", "Unknown parameter: 'temprature'."},
+    {FOR_CHAT, CHAT "\"colour\":1}", API_UNKNOWN, "colour", "Unknown parameter: 'colour'."},
     {FOR_CHAT, CHAT "\"prompt\":\"x\"}", API_UNKNOWN, "prompt", NULL},
     {FOR_COMPLETIONS, COMP "\"messages\":[]}", API_UNKNOWN, "messages", NULL},
     {FOR_CHAT, CHAT "\"functions\":[]}", API_UNSUPPORTED, "functions", "Unsupported parameter: 'functions' is not supported."},

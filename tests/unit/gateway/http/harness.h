@@ -4,13 +4,10 @@
 #define MILLRACE_TESTS_HTTP_HARNESS_H
 
 #include "gateway/http/conn.h"
-#include <stdarg.h>
 #include <stdbool.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <cmocka.h>
 
 struct fake_conn {
     struct conn c; /* first */

@@ -1,5 +1,6 @@
 /* One connection, played by script: what is taken, what is refused, what happens in time. */
 #include "tests/unit/gateway/http/harness.h"
+#include "tests/support/test.h"
 
 static void echo(struct http_request *r, void *app)
 {
