@@ -79,10 +79,10 @@ if has fault; then
     done
 fi
 if has sanitize && [ "$flavour" = release ]; then
-    run sanitize 900 tests/sanitize.sh; count sanitize
+    run sanitize 1800 tests/sanitize.sh; count sanitize
 fi
 if has fuzz && [ "$flavour" = release ]; then
-    run fuzz 300 tests/fuzz/run.sh "${FUZZ_SECONDS:-3}"; count fuzz
+    run fuzz 1200 tests/fuzz/run.sh "${FUZZ_SECONDS:-3}"; count fuzz
 fi
 if has lint && [ "$flavour" = release ]; then
     run lint 120 tests/lint/run.sh; count lint
