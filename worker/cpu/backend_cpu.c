@@ -45,6 +45,7 @@ static void cpu_close(struct backend *b)
     if (b->kv_memory)
         munmap(b->kv_memory, b->kv_bytes);
     matmul_ws_close(b->ws);
+    pool_close(b->solo);
     pool_close(b->pool);
     arena_fini(&b->memory);
     free(b);
@@ -60,6 +61,8 @@ static enum err cpu_open(struct backend **out, const struct backend_opts *o, str
     b->isa = cpu_isa_best();
     b->ops = cpu_ops_for(b->isa);
     enum err e = pool_open(&b->pool, o->n_threads ? o->n_threads : cores_available(), why);
+    if (!e)
+        e = pool_open(&b->solo, 1, why);
     if (!e)
         e = matmul_ws_open(&b->ws, o->max_rows, o->max_in, pool_threads(b->pool), b->isa, why);
     for (int i = 0; !e && i < o->n_rope; i++) {
@@ -126,21 +129,37 @@ static void cpu_end(struct backend *b)
     b->batch = NULL;
 }
 
+/* Work that takes one core less than this is not shared: waking the others saves little of it, and
+ * costs a time slice of the scheduler whenever they are busy with something else. Estimated from
+ * what one core reads (about 14 GB/s; a weight is about a byte) and multiplies (about 150 per ns in
+ * 8 bits). */
+enum { SOLO_NS = 30000, READ_PER_NS = 14, PRODUCTS_PER_NS = 150 };
+
+static struct pool *pool_for(const struct backend *b, size_t weights, int rows)
+{
+    const size_t ns = weights / READ_PER_NS + weights * (size_t)rows / PRODUCTS_PER_NS;
+    return ns <= SOLO_NS ? b->solo : b->pool;
+}
+
 static void cpu_matmul(struct backend *b, const struct product *p, int n_products, const float *x,
                        int ldx, int rows)
 {
     struct matmul_out o[3];
-    for (int i = 0; i < n_products; i++)
+    size_t weights = 0;
+    for (int i = 0; i < n_products; i++) {
         o[i] = (struct matmul_out){p[i].w->dev, p[i].y, p[i].ldy};
-    matmul(b->pool, b->ws, o, n_products, x, ldx, rows);
+        weights += (size_t)p[i].w->n_in * (size_t)p[i].w->n_out;
+    }
+    matmul(pool_for(b, weights, rows), b->ws, o, n_products, x, ldx, rows);
 }
 
 static void cpu_matmul_experts(struct backend *b, const struct tensor *w, const int32_t *ids,
                                int n_used, const float *x, int ldx, bool per_use, float *y, int ldy,
                                int rows)
 {
-    matmul_experts(b->pool, b->ws, w->dev, w->mat_bytes, w->n_mat, ids, n_used, rows, x, ldx,
-                   per_use, y, ldy);
+    const size_t weights = (size_t)n_used * (size_t)w->n_in * (size_t)w->n_out;
+    matmul_experts(pool_for(b, weights, rows), b->ws, w->dev, w->mat_bytes, w->n_mat, ids, n_used,
+                   rows, x, ldx, per_use, y, ldy);
 }
 
 /* A head's matrix is an expert that every token uses: one (token, head) pair is one row with one

@@ -13,6 +13,7 @@ enum { HEAD_MAX = 1024 }; /* values of a head; deepseek2's latent head has 576 *
 
 struct backend {
     struct pool *pool;    /* owned */
+    struct pool *solo;    /* owned; this thread alone: for work too small to share */
     struct matmul_ws *ws; /* owned */
     const struct cpu_ops *ops;
     enum cpu_isa isa;

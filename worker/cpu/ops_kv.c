@@ -252,6 +252,8 @@ void cpu_qkv(struct backend *b, const struct qkv *a)
 
 /* The work is cut into (sequence, KV head, group of its query heads, tile of queries); threads take
  * the next one. */
+enum { ALONE_PRODUCTS = 64 << 10 }; /* take one thread about as long as waking the others */
+
 struct attn_run {
     struct backend *b;
     const struct attention *a;
@@ -314,7 +316,14 @@ void cpu_attention(struct backend *b, const struct attention *a)
     r.n_groups = (n_rep + r.n_h - 1) / r.n_h;
     r.n_q = ATTN_ROWS / r.n_h;
     atomic_init(&r.next, 0);
-    for (int s = 0; s < b->batch->n_seq; s++)
-        r.n_tasks += tiles(&r, &b->batch->seqs[s]) * b->kv.n_head_kv * r.n_groups;
-    pool_run(b->pool, attend_thread, &r);
+    size_t pairs = 0; /* of a query and a position that it may see */
+    for (int s = 0; s < b->batch->n_seq; s++) {
+        const struct batch_seq *q = &b->batch->seqs[s];
+        r.n_tasks += tiles(&r, q) * b->kv.n_head_kv * r.n_groups;
+        pairs += (size_t)q->n_tok * (size_t)(q->pos + q->n_tok);
+    }
+    if (pairs * (size_t)a->n_head * (size_t)(b->kv.head_k + b->kv.head_v) < ALONE_PRODUCTS)
+        attend_thread(&r, 0, 1);
+    else
+        pool_run(b->pool, attend_thread, &r);
 }
