@@ -113,6 +113,7 @@ static void try_text(const struct tokenizer *t, const char *p, size_t n, unsigne
     struct errmsg why = {{0}};
     if (tokenizer_encode(t, p, n, flags, &ids, &why)) {
         check(why.text[0] != '\0' && !lossless);
+        token_list_fini(&ids); /* unchanged in content, but it may have grown */
         return;
     }
     for (size_t i = 0; i < ids.n; i++)
