@@ -17,6 +17,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
     X(greedy, "MODEL --tokens 1,2,3 -n 32",          "the most likely continuation, JSON")         \
     X(embed,  "MODEL --tokens 1,2,3 [--pooling P]",  "float32 embedding")                          \
     X(bench,  "MODEL [-p 512] [-n 128] [-b 1,8,32]", "tokens per second, JSON")                    \
+    X(kernelbench, "[--type T,..] [--tokens N,..] [--in N] [--out N] [--mem MIB] [-t N]",          \
+      "speed of one matrix product") \
     X(dequantize, "TYPE < blocks",                   "blocks of a type to float32")                \
     X(synthesize, "OUT.gguf --preset P --quant Q ...", "a model of random weights; --help")         \
     X(tokenize, "MODEL [--no-add-special] [--parse-special]", "text to ids, JSON")                 \

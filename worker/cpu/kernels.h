@@ -40,7 +40,7 @@
 #include "worker/cpu/matmul.h"
 #include "worker/quant/qtype.h"
 
-enum { PANEL_ROWS = 16, TILE_TOKENS = 16, GROUP = 32 };
+enum { PANEL_ROWS = 16, TILE_TOKENS = 16, GROUP = 32, DOT_TOKENS = 4 };
 #define QUANT_TINY 1e-30f /* 127/QUANT_TINY is finite; such activations are noise of noise */
 
 /* Decodes one block to bytes u[block_elems], s[block_elems/group] and, with mins,
@@ -65,8 +65,9 @@ struct panel {
 };
 
 /* Fills a panel from 16 rows at `rows`, rows + row_bytes, ...: kc columns, whole blocks of the
- * type. */
-typedef void (*unpack_fn)(const struct panel *p, const uint8_t *rows, size_t row_bytes, int kc);
+ * type. ahead: what will be read next, as many bytes; the cache is asked for it meanwhile. */
+typedef void (*unpack_fn)(const struct panel *p, const uint8_t *rows, size_t row_bytes, int kc,
+                          const uint8_t *ahead);
 
 /* One tile of `width` tokens, cut to the columns of the panel. */
 struct tile {
@@ -84,9 +85,14 @@ typedef void (*micro_int_fn)(const struct panel *p, const struct pack *how, cons
 typedef void (*micro_float_fn)(const struct panel *p, const struct tile *x, int kc, float *const *y,
                                int n_rows, int first);
 
-/* One token's row x[32*n_groups] into its place in a tile of `width` tokens (pointers at token 0's
- * slot plus the token's offset). A group with NaN or infinity gets d = NaN and q = 0, so the result
- * is NaN; a group below 1e-30 counts as 0. */
+/* y[t][0..15] = 16 whole rows x tile, for a tile of up to DOT_TOKENS tokens; n_in: a multiple
+ * of 32. ahead: as for unpack_fn. */
+typedef void (*dot_fn)(const uint8_t *rows, size_t row_bytes, const struct tile *x, int n_in,
+                       float *const *y, const uint8_t *ahead);
+
+/* One token's row x[32*n_groups] into its place in a tile of `width` tokens: group g goes to q +
+ * g*32*width and d + g*width; the sums of its halves to sum16 + 2*g. A group with NaN or infinity
+ * gets d = NaN and q = 0, so the result is NaN; a group below QUANT_TINY counts as 0. */
 typedef void (*quantize_fn)(const float *x, int n_groups, int8_t *q, float *d, int16_t *sum16,
                             int width);
 
@@ -95,12 +101,15 @@ struct kernels {
     quantize_fn quantize;
     micro_int_fn micro_int;
     micro_float_fn micro_float;
+    const dot_fn *dot;       /* [QTYPE_COUNT_], NULL where the panel serves */
     const unpack_fn *unpack; /* [QTYPE_COUNT_], NULL where unpack_any() serves */
 };
 extern const struct kernels kernels_c;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
+extern const dot_fn dot_table_avx2[QTYPE_COUNT_], dot_table_avx512[QTYPE_COUNT_];
+extern const unpack_fn unpack_table_avx2[QTYPE_COUNT_], unpack_table_avx512[QTYPE_COUNT_];
 #endif
 
 /* The portable unpack of any type that has pack.decode or qtype_info.dequantize. */

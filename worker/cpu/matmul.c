@@ -1,9 +1,9 @@
-/* matmul.c - the driver: quantizes activations into tiles, cuts the rows of W into tasks, runs the
+/* matmul.c - the driver: fills the tiles of activations, cuts the rows of W into tasks, runs the
  * kernels.
  *
- * One parallel region per call: (1) threads share the rows of x and quantize them; barrier; (2)
- * threads take tasks (some panels of 16 rows of one matrix) from a counter. Which thread does what,
- * and how columns are cut into chunks, changes no number: see kernels.h.
+ * One parallel region per call: (1) threads share the rows of x and fill tiles (act.h); barrier;
+ * (2) threads take tasks (neighbouring panels of 16 rows of one matrix) from a counter. Which
+ * thread does what, and how columns are cut into chunks, changes no number: see kernels.h.
  *
  * A segment is one matrix with the slots (rows of quantized x) that go through it: matmul() has one
  * segment per output, matmul_experts() one per expert in use, its tokens gathered into neighbouring
@@ -17,26 +17,26 @@
 #include <string.h>
 
 #include "shared/base/checked.h"
+#include "worker/cpu/act.h"
 #include "worker/cpu/isa.h"
 #include "worker/cpu/kernels.h"
 
-/* Columns per chunk and panels per task. A chunk's panels stay in the L1 or L2 cache while all
- * tokens pass; many tokens want several panels per pass over the activations, few want a small
+/* Columns per chunk and panels at once. A chunk's panels stay in the L1 or L2 cache while all
+ * tokens pass; many tokens want several panels per pass over the activations, few want little
  * scratch and fine tasks. */
 enum {
     CHUNK_MAX = 1024,  /* integer panels; a multiple of every block */
     CHUNK_FEW = 512,   /* the same for few tokens: the panel stays in L1 */
     CHUNK_FLOAT = 256, /* float panels: 16 KiB each */
     PANELS_MAX = 4,
-    MANY_TOKENS = 48, /* from here on PANELS_MAX panels per task */
+    MANY_TOKENS = 48,     /* from here on PANELS_MAX panels at once */
+    TASKS_PER_THREAD = 4, /* enough to even out threads that others delay */
     SLOTS_MIN = MATMUL_USED_MAX
 };
 
 struct scratch {
     struct panel panel[PANELS_MAX];
     uint8_t *tail; /* [16] rows of a chunk: the last rows of W, filled up */
-    int32_t *corr; /* [CHUNK_MAX/16][TILE_TOKENS]; floats (sum) in place for types with mins */
-    float *x;      /* [CHUNK_FLOAT][TILE_TOKENS] */
     void *block;   /* owned: all of the above */
 };
 
@@ -45,20 +45,19 @@ struct segment {
     const uint8_t *data;
     float *y;
     int ldy;
-    int slot_lo, slot_hi;
-    int panels_per_task;
+    struct act_range slots;
+    int pack; /* index of its sums in the activations */
+    int panels_at_once, panels_per_task;
     int first_task;
 };
 
 struct matmul_ws {
     int max_tok, max_in, n_threads, slots_max;
-    size_t elems_max; /* slots * columns that q holds */
     const struct kernels *k;
-    int8_t *q;                /* tiles one after the other: [tile][group][width][32] */
-    float *d;                 /* [tile][group][width] */
-    int16_t *sum16;           /* [tile][group][2][width] */
+    struct act act;
     int32_t *source, *target; /* experts: row of x and of y by slot */
     struct segment *segments; /* [MATMUL_EXPERTS_MAX] */
+    struct act_range *ranges; /* [MATMUL_EXPERTS_MAX]: the slots of the segments */
     struct scratch *scratch;  /* [n_threads] */
 };
 
@@ -66,12 +65,9 @@ struct job {
     struct pool *pool;
     struct matmul_ws *ws;
     const struct segment *segments;
-    int n_segments, n_tasks, n_in;
-    const float *x;
-    int ldx;
-    const int32_t *source, *target; /* NULL: the slot itself */
-    bool quantize;
-    int n_slots;
+    int n_segments, n_tasks;
+    struct act_input in;
+    const int32_t *target; /* NULL: the slot itself */
     _Alignas(64) _Atomic int next_task;
 };
 
@@ -96,11 +92,6 @@ static const struct kernels *kernels_for(enum cpu_isa isa)
     return &kernels_c;
 }
 
-static void *alloc64(size_t bytes)
-{
-    return aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-}
-
 static bool scratch_init(struct scratch *s)
 {
     const size_t u = PANEL_ROWS * CHUNK_MAX, sm = sizeof(float) * PANEL_ROWS * (CHUNK_MAX / 16),
@@ -108,17 +99,13 @@ static bool scratch_init(struct scratch *s)
     /* Float and integer panels are never used together: they share memory. */
     const size_t panel = u + 2 * sm > w ? u + 2 * sm : w;
     const size_t tail = PANEL_ROWS * sizeof(double) * CHUNK_MAX; /* no type is wider */
-    const size_t corr = sizeof(int32_t) * (CHUNK_MAX / 16) * TILE_TOKENS;
-    const size_t x = sizeof(float) * CHUNK_FLOAT * TILE_TOKENS;
-    uint8_t *b = s->block = alloc64(PANELS_MAX * panel + tail + corr + x);
+    uint8_t *b = s->block = aligned_alloc(64, PANELS_MAX * panel + tail);
     if (!b)
         return false;
     for (int i = 0; i < PANELS_MAX; i++, b += panel)
         s->panel[i] = (struct panel){
             .u = b, .s = (float *)(b + u), .m = (float *)(b + u + sm), .w = (float *)b};
     s->tail = b;
-    s->corr = (int32_t *)(b + tail);
-    s->x = (float *)(b + tail + corr);
     return true;
 }
 
@@ -147,18 +134,15 @@ enum err matmul_ws_open(struct matmul_ws **out, int max_tok, int max_in, int n_t
     ws->max_tok = max_tok;
     ws->max_in = max_in;
     ws->n_threads = n_threads;
-    ws->elems_max = elems;
-    ws->slots_max = slots * 16; /* experts in use: narrower rows, so more of them fit into q */
+    ws->slots_max = slots * 16; /* experts in use: narrower rows, so more of them fit into act */
     ws->k = kernels_for(isa);
-    ws->q = alloc64(elems);
-    ws->d = alloc64(sizeof *ws->d * (elems / GROUP));
-    ws->sum16 = alloc64(sizeof *ws->sum16 * (elems / 16));
     ws->source = calloc((size_t)ws->slots_max, sizeof *ws->source);
     ws->target = calloc((size_t)ws->slots_max, sizeof *ws->target);
     ws->segments = calloc(MATMUL_EXPERTS_MAX, sizeof *ws->segments);
+    ws->ranges = calloc(MATMUL_EXPERTS_MAX, sizeof *ws->ranges);
     ws->scratch = calloc((size_t)n_threads, sizeof *ws->scratch);
-    bool ok =
-        ws->q && ws->d && ws->sum16 && ws->source && ws->target && ws->segments && ws->scratch;
+    bool ok = act_open(&ws->act, elems) && ws->source && ws->target && ws->segments && ws->ranges &&
+              ws->scratch;
     for (int i = 0; ok && i < n_threads; i++)
         ok = scratch_init(&ws->scratch[i]);
     if (!ok) {
@@ -178,114 +162,44 @@ void matmul_ws_close(struct matmul_ws *ws)
     for (int i = 0; ws->scratch && i < ws->n_threads; i++)
         free(ws->scratch[i].block);
     free(ws->scratch);
+    free(ws->ranges);
     free(ws->segments);
     free(ws->target);
     free(ws->source);
-    free(ws->sum16);
-    free(ws->d);
-    free(ws->q);
+    act_close(&ws->act);
     free(ws);
 }
 
-/* ---- phase 1: activations
- * ------------------------------------------------------------------------------ */
+/* ---- tasks
+ * --------------------------------------------------------------------------------------------- */
 
-/* The tile that holds `slot` of a segment, and its width. */
-static int tile_of(const struct segment *seg, int slot, int *width)
+/* Where column k0 of row row0 of the segment's matrix is; k0: whole blocks. */
+static const uint8_t *weights_at(const struct segment *seg, int row0, int k0)
 {
-    int lo = slot - (slot - seg->slot_lo) % TILE_TOKENS;
-    *width = seg->slot_hi - lo < TILE_TOKENS ? seg->slot_hi - lo : TILE_TOKENS;
-    return lo;
+    const struct qtype_info *info = qtype_info(seg->w->type);
+    return seg->data + (size_t)row0 * seg->w->row_bytes +
+           (size_t)k0 / info->block_elems * info->block_bytes;
 }
 
-static void quantize_slot(const struct job *job, const struct segment *seg, int slot, int g0,
-                          int n_groups)
+/* What follows 16 rows from row0 in reading order, `done` bytes per row into it. */
+static const uint8_t *ahead_of(const struct segment *seg, int row0, size_t done)
 {
-    struct matmul_ws *ws = job->ws;
-    int width, lo = tile_of(seg, slot, &width), t = slot - lo;
-    size_t groups = (size_t)job->n_in / GROUP, first = (size_t)lo * groups + (size_t)g0 * width;
-    size_t row = (size_t)(job->source ? job->source[slot] : slot);
-    ws->k->quantize(job->x + row * (size_t)job->ldx + (size_t)g0 * GROUP, n_groups,
-                    ws->q + (first + t) * GROUP, ws->d + first + t, ws->sum16 + 2 * first + t,
-                    width);
+    int next = row0 + PANEL_ROWS;
+    return next + PANEL_ROWS <= seg->w->n_out ? weights_at(seg, next, 0) + done * PANEL_ROWS
+                                              : weights_at(seg, row0, 0);
 }
 
-/* Rows are dealt round robin; few rows are also cut by columns, so that decode uses all threads. */
-static void quantize_share(const struct job *job, int ith, int nth)
-{
-    int groups = job->n_in / GROUP;
-    int parts = job->n_slots >= 4 * nth ? 1 : nth;
-    if (parts > groups / 8)
-        parts = groups / 8 > 0 ? groups / 8 : 1;
-    int unit = 0;
-    /* matmul()'s segments all have the same slots: the first stands for them. */
-    int n_segments = job->source ? job->n_segments : 1;
-    for (int i = 0; i < n_segments; i++) {
-        const struct segment *seg = &job->segments[i];
-        for (int slot = seg->slot_lo; slot < seg->slot_hi; slot++)
-            for (int part = 0; part < parts; part++, unit++) {
-                int g0 = groups * part / parts, g1 = groups * (part + 1) / parts;
-                if (unit % nth == ith && g1 > g0)
-                    quantize_slot(job, seg, slot, g0, g1 - g0);
-            }
-    }
-}
-
-/* ---- phase 2: tasks
- * ------------------------------------------------------------------------------------- */
-
-/* The tile's part for columns k0..k0+kc, in the form that the micro kernels want. */
-static struct tile stage_tile(const struct job *job, const struct pack *how, struct scratch *s,
-                              int lo, int width, int k0, int kc)
-{
-    const struct matmul_ws *ws = job->ws;
-    struct tile x = {.width = width};
-    if (!how->group) {
-        const float *rows[TILE_TOKENS];
-        for (int t = 0; t < width; t++)
-            rows[t] = job->x +
-                      (size_t)(job->source ? job->source[lo + t] : lo + t) * (size_t)job->ldx + k0;
-        x.x = width == 1 ? rows[0] : s->x;
-        for (int k = 0; width > 1 && k < kc; k++)
-            for (int t = 0; t < width; t++)
-                s->x[k * width + t] = rows[t][k];
-        return x;
-    }
-    size_t groups = (size_t)job->n_in / GROUP;
-    size_t at = (size_t)lo * groups + (size_t)(k0 / GROUP) * width;
-    x.q = ws->q + at * GROUP;
-    x.d = ws->d + at;
-    const int16_t *sum = ws->sum16 + 2 * at;
-    int n = kc / GROUP, parts = GROUP / how->group;
-    float *fsum = (float *)s->corr; /* one or the other is in use */
-    for (int g = 0; g < n; g++)
-        for (int h = 0; h < parts; h++)
-            for (int t = 0; t < width; t++) {
-                const int16_t *two = sum + (size_t)g * 2 * width + t;
-                int v = parts == 1 ? two[0] + two[width] : two[h * width];
-                int i = (g * parts + h) * width + t;
-                if (how->has_min)
-                    fsum[i] = (float)v;
-                else
-                    s->corr[i] = -v * how->offset;
-            }
-    x.corr = s->corr;
-    x.sum = fsum;
-    return x;
-}
-
-/* Panel of rows row0.. of the segment's matrix; the last rows are repeated to fill it. */
+/* Panel of rows row0..; the last rows are repeated to fill it. */
 static void unpack_panel(const struct job *job, const struct segment *seg, struct scratch *s,
                          const struct panel *p, int row0, int k0, int kc)
 {
     const struct weight *w = seg->w;
-    const struct qtype_info *info = qtype_info(w->type);
-    const uint8_t *rows = seg->data + (size_t)row0 * w->row_bytes +
-                          (size_t)k0 / info->block_elems * info->block_bytes;
+    const uint8_t *rows = weights_at(seg, row0, k0);
+    const uint8_t *ahead = ahead_of(seg, row0, (size_t)(rows - weights_at(seg, row0, 0)));
     size_t row_bytes = w->row_bytes;
     int n_rows = w->n_out - row0;
     if (n_rows < PANEL_ROWS) {
-        size_t bytes = (size_t)kc / info->block_elems * info->block_bytes;
+        size_t bytes = (size_t)(weights_at(seg, row0, k0 + kc) - rows);
         for (int r = 0; r < PANEL_ROWS; r++)
             memcpy(s->tail + (size_t)r * bytes,
                    rows + (size_t)(r < n_rows ? r : n_rows - 1) * row_bytes, bytes);
@@ -294,44 +208,76 @@ static void unpack_panel(const struct job *job, const struct segment *seg, struc
     }
     const unpack_fn *unpack = job->ws->k->unpack;
     if (unpack && unpack[w->type])
-        unpack[w->type](p, rows, row_bytes, kc);
+        unpack[w->type](p, rows, row_bytes, kc, ahead);
     else
         unpack_any(w->type, p, rows, row_bytes, kc);
 }
 
-static void run_task(const struct job *job, const struct segment *seg, int task, struct scratch *s)
+/* Where row row0 of the outputs of the tile at slot lo begins. */
+static void outputs_at(float **y, const struct job *job, const struct segment *seg, int lo,
+                       int width, int row0)
+{
+    for (int t = 0; t < width; t++) {
+        size_t row = (size_t)(job->target ? job->target[lo + t] : lo + t);
+        y[t] = seg->y + row * (size_t)seg->ldy + row0;
+    }
+}
+
+/* n_panels panels from row row0 on, by way of unpacked panels. */
+static void run_panels(const struct job *job, const struct segment *seg, int row0, int n_panels,
+                       struct scratch *s)
 {
     const struct pack *how = &pack_table[seg->w->type];
     const struct kernels *k = job->ws->k;
-    int panel0 = task * seg->panels_per_task;
-    int n_panels = (seg->w->n_out + PANEL_ROWS - 1) / PANEL_ROWS - panel0;
-    if (n_panels > seg->panels_per_task)
-        n_panels = seg->panels_per_task;
-    int chunk = !how->group ? CHUNK_FLOAT : seg->panels_per_task == 1 ? CHUNK_FEW : CHUNK_MAX;
-
-    for (int k0 = 0; k0 < job->n_in; k0 += chunk) {
-        int kc = job->n_in - k0 < chunk ? job->n_in - k0 : chunk;
+    int chunk = !how->group ? CHUNK_FLOAT : n_panels == 1 ? CHUNK_FEW : CHUNK_MAX;
+    int n_in = seg->w->n_in;
+    for (int k0 = 0; k0 < n_in; k0 += chunk) {
+        int kc = n_in - k0 < chunk ? n_in - k0 : chunk;
         for (int i = 0; i < n_panels; i++)
-            unpack_panel(job, seg, s, &s->panel[i], (panel0 + i) * PANEL_ROWS, k0, kc);
-        for (int lo = seg->slot_lo; lo < seg->slot_hi; lo += TILE_TOKENS) {
-            int width;
-            tile_of(seg, lo, &width);
-            struct tile x = stage_tile(job, how, s, lo, width, k0, kc);
+            unpack_panel(job, seg, s, &s->panel[i], row0 + i * PANEL_ROWS, k0, kc);
+        for (int lo = seg->slots.lo; lo < seg->slots.hi; lo += TILE_TOKENS) {
+            struct tile x =
+                act_tile(&job->ws->act, &job->in, how, seg->pack, lo, seg->slots.hi, k0);
             for (int i = 0; i < n_panels; i++) {
-                int row0 = (panel0 + i) * PANEL_ROWS, n_rows = seg->w->n_out - row0;
                 float *y[TILE_TOKENS];
-                for (int t = 0; t < width; t++) {
-                    size_t row = (size_t)(job->target ? job->target[lo + t] : lo + t);
-                    y[t] = seg->y + row * (size_t)seg->ldy + row0;
-                }
+                int row = row0 + i * PANEL_ROWS, n_rows = seg->w->n_out - row;
                 if (n_rows > PANEL_ROWS)
                     n_rows = PANEL_ROWS;
+                outputs_at(y, job, seg, lo, x.width, row);
                 if (how->group)
                     k->micro_int(&s->panel[i], how, &x, kc / GROUP, y, n_rows, k0 == 0);
                 else
                     k->micro_float(&s->panel[i], &x, kc, y, n_rows, k0 == 0);
             }
         }
+    }
+}
+
+/* One panel, few tokens. */
+static void run_dot(const struct job *job, const struct segment *seg, int row0, dot_fn dot)
+{
+    const struct pack *how = &pack_table[seg->w->type];
+    struct tile x =
+        act_tile(&job->ws->act, &job->in, how, seg->pack, seg->slots.lo, seg->slots.hi, 0);
+    float *y[DOT_TOKENS];
+    outputs_at(y, job, seg, seg->slots.lo, x.width, row0);
+    dot(weights_at(seg, row0, 0), seg->w->row_bytes, &x, seg->w->n_in, y, ahead_of(seg, row0, 0));
+}
+
+static void run_task(const struct job *job, const struct segment *seg, int task, struct scratch *s)
+{
+    int n_out = seg->w->n_out, first = task * seg->panels_per_task * PANEL_ROWS;
+    int end = first + seg->panels_per_task * PANEL_ROWS;
+    const dot_fn *dots = job->ws->k->dot;
+    dot_fn dot = seg->slots.hi - seg->slots.lo <= DOT_TOKENS && dots && seg->w->n_in % GROUP == 0
+                     ? dots[seg->w->type]
+                     : NULL;
+    for (int row0 = first; row0 < end && row0 < n_out; row0 += seg->panels_at_once * PANEL_ROWS) {
+        int left = ((n_out < end ? n_out : end) - row0 + PANEL_ROWS - 1) / PANEL_ROWS;
+        if (dot && n_out - row0 >= PANEL_ROWS)
+            run_dot(job, seg, row0, dot);
+        else
+            run_panels(job, seg, row0, left < seg->panels_at_once ? left : seg->panels_at_once, s);
     }
 }
 
@@ -352,10 +298,8 @@ static void region(void *arg, int ith, int nth)
 {
     struct job *job = arg;
     struct matmul_ws *ws = job->ws;
-    if (job->quantize) {
-        quantize_share(job, ith, nth);
-        pool_barrier(job->pool);
-    }
+    act_fill(&ws->act, &job->in, ws->k->quantize, ith, nth);
+    pool_barrier(job->pool);
     for (;;) {
         int task = atomic_fetch_add_explicit(&job->next_task, 1, memory_order_relaxed);
         if (task >= job->n_tasks)
@@ -365,23 +309,22 @@ static void region(void *arg, int ith, int nth)
     }
 }
 
-/* Sets how many tasks a segment has; large ones only where every thread still gets several. */
-static int plan_segment(struct segment *seg, int first_task, int n_threads)
+/* Cuts a segment into tasks: several for every thread, each as long as possible, since the panel
+ * after the one at work is fetched ahead. */
+static void add_segment(struct job *job, struct segment *seg)
 {
-    int panels = (seg->w->n_out + PANEL_ROWS - 1) / PANEL_ROWS;
-    int per = 1;
-    if (seg->slot_hi - seg->slot_lo >= MANY_TOKENS)
-        while (per < PANELS_MAX && panels / (per * 2) >= 3 * n_threads)
-            per *= 2;
+    int panels = (seg->w->n_out + PANEL_ROWS - 1) / PANEL_ROWS,
+        want = TASKS_PER_THREAD * pool_threads(job->pool);
+    int per = panels / want > 1 ? panels / want : 1;
+    seg->panels_at_once = 1;
+    if (seg->slots.hi - seg->slots.lo >= MANY_TOKENS)
+        seg->panels_at_once = per < PANELS_MAX ? per : PANELS_MAX;
+    per -= per % seg->panels_at_once;
     seg->panels_per_task = per;
-    seg->first_task = first_task;
-    return first_task + (panels + per - 1) / per;
-}
-
-static void run_job(struct pool *pool, struct job *job)
-{
-    job->pool = pool;
-    pool_run(pool, region, job);
+    seg->first_task = job->n_tasks;
+    seg->pack = act_add_pack(&job->in, &pack_table[seg->w->type]);
+    job->n_tasks += (panels + per - 1) / per;
+    job->n_segments++;
 }
 
 void matmul(struct pool *pool, struct matmul_ws *ws, const struct matmul_out *out, int n_out,
@@ -390,22 +333,45 @@ void matmul(struct pool *pool, struct matmul_ws *ws, const struct matmul_out *ou
     assert(n_out >= 1 && n_out <= MATMUL_OUTS_MAX && n_tok >= 1 && n_tok <= ws->max_tok);
     assert(out[0].w->n_in <= ws->max_in && pool_threads(pool) <= ws->n_threads);
     struct segment segments[MATMUL_OUTS_MAX];
-    struct job job = {.ws = ws,
-                      .segments = segments,
-                      .n_segments = n_out,
-                      .n_in = out[0].w->n_in,
-                      .n_slots = n_tok,
-                      .x = x,
-                      .ldx = ldx};
+    const struct act_range all = {0, n_tok};
+    struct job job = {.pool = pool, .ws = ws, .segments = segments};
+    job.in = (struct act_input){.x = x,
+                                .ldx = ldx,
+                                .n_in = out[0].w->n_in,
+                                .n_slots = n_tok,
+                                .ranges = &all,
+                                .n_ranges = 1};
     for (int i = 0; i < n_out; i++) {
         const struct weight *w = out[i].w;
-        assert(w->n_in == job.n_in && out[i].ldy >= w->n_out);
+        assert(w->n_in == job.in.n_in && out[i].ldy >= w->n_out);
         segments[i] = (struct segment){
-            .w = w, .data = w->data, .y = out[i].y, .ldy = out[i].ldy, .slot_hi = n_tok};
-        job.n_tasks = plan_segment(&segments[i], job.n_tasks, pool_threads(pool));
-        job.quantize = job.quantize || pack_table[w->type].group;
+            .w = w, .data = w->data, .y = out[i].y, .ldy = out[i].ldy, .slots = all};
+        add_segment(&job, &segments[i]);
     }
-    run_job(pool, &job);
+    pool_run(pool, region, &job);
+}
+
+/* Sorts the n uses of experts by expert: slots of one expert become neighbours. start [n_expert +
+ * 1]: the first slot of each. row0: the row of y of the first use; n_per_x uses share a row of x.
+ */
+static void gather(struct matmul_ws *ws, int *start, int n_expert, const int32_t *id, int n,
+                   int row0, int n_per_x)
+{
+    memset(start, 0, sizeof *start * (size_t)(n_expert + 1));
+    for (int i = 0; i < n; i++) {
+        assert(id[i] >= 0 && id[i] < n_expert);
+        start[id[i] + 1]++;
+    }
+    for (int e = 0; e < n_expert; e++)
+        start[e + 1] += start[e];
+    for (int i = 0; i < n; i++) {
+        int slot = start[id[i]]++;
+        ws->source[slot] = (row0 + i) / n_per_x;
+        ws->target[slot] = row0 + i;
+    }
+    /* Every start has moved to its end, which is where the next one began. */
+    memmove(start + 1, start, sizeof *start * (size_t)n_expert);
+    start[0] = 0;
 }
 
 void matmul_experts(struct pool *pool, struct matmul_ws *ws, const struct weight *w,
@@ -415,51 +381,37 @@ void matmul_experts(struct pool *pool, struct matmul_ws *ws, const struct weight
     assert(n_expert >= 1 && n_expert <= MATMUL_EXPERTS_MAX && n_used >= 1 &&
            n_used <= MATMUL_USED_MAX);
     assert(w->n_in <= ws->max_in && ldy >= w->n_out && pool_threads(pool) <= ws->n_threads);
-    /* As many tokens at once as q and the slot maps hold; at least one, since max_tok >=
-     * MATMUL_USED_MAX. */
-    size_t slots = ws->elems_max / (size_t)w->n_in;
+    /* As many tokens at once as the tiles and the slot maps hold: at least one, since they have
+     * room for SLOTS_MIN rows. */
+    size_t slots = ws->act.elems_max / (size_t)w->n_in;
     if (slots > (size_t)ws->slots_max)
         slots = (size_t)ws->slots_max;
     int batch = (int)(slots / (size_t)n_used);
 
     for (int t0 = 0; t0 < n_tok; t0 += batch) {
         int n = (n_tok - t0 < batch ? n_tok - t0 : batch) * n_used;
-        const int32_t *id = ids + (size_t)t0 * n_used;
-        /* Counting sort by expert: tokens of one expert become neighbouring slots. */
-        int start[MATMUL_EXPERTS_MAX + 1] = {0};
-        for (int i = 0; i < n; i++) {
-            assert(id[i] >= 0 && id[i] < n_expert);
-            start[id[i] + 1]++;
-        }
-        for (int e = 0; e < n_expert; e++)
-            start[e + 1] += start[e];
-
-        struct job job = {.ws = ws,
-                          .segments = ws->segments,
-                          .n_in = w->n_in,
-                          .n_slots = n,
-                          .x = x,
-                          .ldx = ldx,
-                          .source = ws->source,
-                          .target = ws->target,
-                          .quantize = pack_table[w->type].group != 0};
+        int start[MATMUL_EXPERTS_MAX + 1];
+        gather(ws, start, n_expert, ids + (size_t)t0 * n_used, n, t0 * n_used,
+               x_per_use ? 1 : n_used);
+        struct job job = {.pool = pool, .ws = ws, .segments = ws->segments, .target = ws->target};
+        job.in = (struct act_input){.x = x,
+                                    .ldx = ldx,
+                                    .n_in = w->n_in,
+                                    .n_slots = n,
+                                    .source = ws->source,
+                                    .ranges = ws->ranges};
         for (int e = 0; e < n_expert; e++) {
             if (start[e + 1] == start[e])
                 continue;
-            struct segment *seg = &ws->segments[job.n_segments++];
+            struct segment *seg = &ws->segments[job.n_segments];
             *seg = (struct segment){.w = w,
                                     .data = (const uint8_t *)w->data + (size_t)e * expert_bytes,
                                     .y = y,
                                     .ldy = ldy,
-                                    .slot_lo = start[e],
-                                    .slot_hi = start[e + 1]};
-            job.n_tasks = plan_segment(seg, job.n_tasks, pool_threads(pool));
+                                    .slots = {start[e], start[e + 1]}};
+            ws->ranges[job.in.n_ranges++] = seg->slots;
+            add_segment(&job, seg);
         }
-        for (int i = 0; i < n; i++) {
-            int slot = start[id[i]]++, row = t0 * n_used + i;
-            ws->source[slot] = x_per_use ? row : t0 + i / n_used;
-            ws->target[slot] = row;
-        }
-        run_job(pool, &job);
+        pool_run(pool, region, &job);
     }
 }

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "worker/cpu/unpack.h"
+#include "worker/cpu/kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -37,8 +37,7 @@ static void quantize_avx2(const float *x, int n_groups, int8_t *q, float *d, int
                           int width)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    for (int g = 0; g < n_groups;
-         g++, x += GROUP, q += GROUP * width, d += width, sum16 += 2 * width) {
+    for (int g = 0; g < n_groups; g++, x += GROUP, q += GROUP * width, d += width, sum16 += 2) {
         __m256 v[4];
         __m256i top = _mm256_setzero_si256(), i[4];
         for (int j = 0; j < 4; j++) {
@@ -51,7 +50,7 @@ static void quantize_avx2(const float *x, int n_groups, int8_t *q, float *d, int
         if (bits >= 0x7f800000 || amax < QUANT_TINY) {
             *d = bits >= 0x7f800000 ? NAN : 0.0f;
             memset(q, 0, GROUP);
-            sum16[0] = sum16[width] = 0;
+            sum16[0] = sum16[1] = 0;
             continue;
         }
         const __m256 inverse = _mm256_set1_ps(127.0f / amax);
@@ -64,7 +63,7 @@ static void quantize_avx2(const float *x, int n_groups, int8_t *q, float *d, int
         _mm256_storeu_si256((__m256i *)(void *)q, bytes);
         *d = amax / 127.0f;
         sum16[0] = (int16_t)reduce_add(_mm256_add_epi32(i[0], i[1]));
-        sum16[width] = (int16_t)reduce_add(_mm256_add_epi32(i[2], i[3]));
+        sum16[1] = (int16_t)reduce_add(_mm256_add_epi32(i[2], i[3]));
     }
 }
 
@@ -266,5 +265,6 @@ const struct kernels kernels_avx2 = {
     .quantize = quantize_avx2,
     .micro_int = micro_int_avx2,
     .micro_float = micro_float_avx2,
+    .dot = dot_table_avx2,
     .unpack = unpack_table_avx2,
 };

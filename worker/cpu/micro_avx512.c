@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "worker/cpu/unpack.h"
+#include "worker/cpu/kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -16,8 +16,7 @@ static void quantize_avx512(const float *x, int n_groups, int8_t *q, float *d, i
                             int width)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    for (int g = 0; g < n_groups;
-         g++, x += GROUP, q += GROUP * width, d += width, sum16 += 2 * width) {
+    for (int g = 0; g < n_groups; g++, x += GROUP, q += GROUP * width, d += width, sum16 += 2) {
         __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
         __m512i top = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
                                        _mm512_and_si512(_mm512_castps_si512(b), magnitude));
@@ -27,7 +26,7 @@ static void quantize_avx512(const float *x, int n_groups, int8_t *q, float *d, i
         if (bits >= 0x7f800000 || amax < QUANT_TINY) {
             *d = bits >= 0x7f800000 ? NAN : 0.0f;
             memset(q, 0, GROUP);
-            sum16[0] = sum16[width] = 0;
+            sum16[0] = sum16[1] = 0;
             continue;
         }
         const __m512 inverse = _mm512_set1_ps(127.0f / amax);
@@ -37,7 +36,7 @@ static void quantize_avx512(const float *x, int n_groups, int8_t *q, float *d, i
         _mm_storeu_si128((__m128i *)(void *)(q + 16), _mm512_cvtepi32_epi8(qb));
         *d = amax / 127.0f;
         sum16[0] = (int16_t)_mm512_reduce_add_epi32(qa);
-        sum16[width] = (int16_t)_mm512_reduce_add_epi32(qb);
+        sum16[1] = (int16_t)_mm512_reduce_add_epi32(qb);
     }
 }
 
@@ -179,5 +178,6 @@ const struct kernels kernels_avx512 = {
     .quantize = quantize_avx512,
     .micro_int = micro_int_avx512,
     .micro_float = micro_float_avx512,
+    .dot = dot_table_avx512,
     .unpack = unpack_table_avx512,
 };

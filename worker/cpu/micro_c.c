@@ -6,8 +6,7 @@
 
 static void quantize_c(const float *x, int n_groups, int8_t *q, float *d, int16_t *sum16, int width)
 {
-    for (int g = 0; g < n_groups;
-         g++, x += GROUP, q += GROUP * width, d += width, sum16 += 2 * width) {
+    for (int g = 0; g < n_groups; g++, x += GROUP, q += GROUP * width, d += width, sum16 += 2) {
         /* The order of magnitudes is the order of their bits, NaN above infinity: no NaN slips
          * through. */
         uint32_t top = 0;
@@ -22,7 +21,7 @@ static void quantize_c(const float *x, int n_groups, int8_t *q, float *d, int16_
         if (top >= 0x7f800000 || amax < QUANT_TINY) {
             *d = top >= 0x7f800000 ? NAN : 0.0f;
             memset(q, 0, GROUP);
-            sum16[0] = sum16[width] = 0;
+            sum16[0] = sum16[1] = 0;
             continue;
         }
         float inverse = 127.0f / amax;
@@ -33,7 +32,7 @@ static void quantize_c(const float *x, int n_groups, int8_t *q, float *d, int16_
         }
         *d = amax / 127.0f;
         sum16[0] = (int16_t)sum[0];
-        sum16[width] = (int16_t)sum[1];
+        sum16[1] = (int16_t)sum[1];
     }
 }
 

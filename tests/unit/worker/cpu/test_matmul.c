@@ -290,7 +290,7 @@ static void every_unpacker_fills_the_panel_of_the_portable_one(void **state)
                 if (i == 0)
                     unpack_any(type, &p, data, row_bytes, KC);
                 else
-                    sets[isa]->unpack[type](&p, data, row_bytes, KC);
+                    sets[isa]->unpack[type](&p, data, row_bytes, KC, data);
             }
             if (memcmp(mem[0], mem[1], 2 * BYTES) != 0)
                 fail_msg("%s of %s", info->name, cpu_isa_name(isa));
