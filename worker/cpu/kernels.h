@@ -40,6 +40,12 @@
 #include "worker/cpu/matmul.h"
 #include "worker/quant/qtype.h"
 
+#if defined(__clang__)
+/* Unrolling is asked for where registers are named by loop counters; where clang declines (it may,
+ * for a very long body) the code is slower, not wrong. */
+#pragma clang diagnostic ignored "-Wpass-failed"
+#endif
+
 enum { PANEL_ROWS = 16, TILE_TOKENS = 16, GROUP = 32, DOT_TOKENS = 4 };
 #define QUANT_TINY 1e-30f /* 127/QUANT_TINY is finite; such activations are noise of noise */
 
