@@ -32,10 +32,10 @@ void act_close(struct act *a)
     free(a->q);
 }
 
-int act_add_pack(struct act_input *in, const struct pack *how)
+int act_add_pack(struct act_input *in, const struct pack *how, bool panels)
 {
     if (!how->group) {
-        in->floats = true;
+        in->floats |= panels;
         return -1;
     }
     for (int i = 0; i < in->n_packs; i++)
@@ -51,7 +51,7 @@ static int tile_width(int lo, int hi)
     return hi - lo < TILE_TOKENS ? hi - lo : TILE_TOKENS;
 }
 
-static const float *row_of(const struct act_input *in, int slot)
+const float *act_row(const struct act_input *in, int slot)
 {
     return in->x + (size_t)(in->source ? in->source[slot] : slot) * (size_t)in->ldx;
 }
@@ -78,7 +78,7 @@ static void fill_groups(struct act *a, const struct act_input *in, quantize_fn q
 {
     enum { RUN = 32 };
     int16_t sum16[2 * RUN];
-    const float *x = row_of(in, slot);
+    const float *x = act_row(in, slot);
     int t = slot - lo;
     for (int g = g0; g < g1; g += RUN) {
         int n = g1 - g < RUN ? g1 - g : RUN;
@@ -111,7 +111,7 @@ void act_fill(struct act *a, const struct act_input *in, quantize_fn quantize, i
                     if (!in->floats || width == 1 || part != 0)
                         continue;
                     float *to = a->x + (size_t)lo * (size_t)in->n_in + (slot - lo);
-                    const float *from = row_of(in, slot);
+                    const float *from = act_row(in, slot);
                     for (int k = 0; k < in->n_in; k++)
                         to[(size_t)k * width] = from[k];
                 }
@@ -124,7 +124,7 @@ struct tile act_tile(const struct act *a, const struct act_input *in, const stru
     int width = tile_width(lo, hi);
     struct tile t = {.width = width};
     if (!how->group) {
-        t.x = width == 1 ? row_of(in, lo) + k0
+        t.x = width == 1 ? act_row(in, lo) + k0
                          : a->x + (size_t)lo * (size_t)in->n_in + (size_t)k0 * width;
         return t;
     }

@@ -35,14 +35,17 @@ struct act_input {
     int n_ranges;
     const struct pack *packs[MATMUL_OUTS_MAX]; /* what sums[i] is made for */
     int n_packs;
-    bool floats; /* some weights are floats: fill x too */
+    bool floats; /* some weights go as float panels: fill x too */
 };
 
 bool act_open(struct act *a, size_t elems_max); /* false: out of memory; act_close() all the same */
 void act_close(struct act *a);
 
-/* Adds the pack of a weight type to the input; its index in sums, or -1 for float weights. */
-int act_add_pack(struct act_input *in, const struct pack *how);
+/* Adds the pack of a weight type to the input; its index in sums, or -1 for float weights, which
+ * need tiles only where panels are used. */
+int act_add_pack(struct act_input *in, const struct pack *how, bool panels);
+/* The row of x that a slot is. */
+const float *act_row(const struct act_input *in, int slot);
 /* The share of thread ith of nth. */
 void act_fill(struct act *a, const struct act_input *in, quantize_fn quantize, int ith, int nth);
 /* Columns k0.. of the tile that starts at slot lo of a range that ends at hi, for weights of pack

@@ -13,7 +13,7 @@ struct sink {
     /* The tile at this block; strides in groups are the tile's width. */
     int width;
     const int8_t *q;
-    const float *d, *sum, *x;
+    const float *d, *sum;
     const int32_t *corr;
     vint acc[16][DOT_TOKENS];
     vflt part[DOT_TOKENS], min0;
@@ -53,13 +53,6 @@ INLINE void sink_group(struct sink *k, int g, vflt s, vflt m)
     k->min0 = m;
 }
 
-INLINE void sink_float(struct sink *k, int c, vflt w)
-{
-#pragma GCC unroll 4
-    for (int t = 0; t < k->n_tok; t++)
-        k->y[t] = v_fma(w, v_setf(k->x[c * k->width + t]), k->y[t]);
-}
-
 #include "worker/cpu/rows_vec.h"
 
 /* One type and number of tokens; everything but the pointers is a constant. */
@@ -73,20 +66,15 @@ INLINE void sink_float(struct sink *k, int c, vflt w)
             k.d = x->d;                                                                            \
             k.sum = x->sum;                                                                        \
             k.corr = x->corr;                                                                      \
-            k.x = x->x;                                                                            \
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) k.y[t] = v_setf(0);                \
             for (int c = 0; c < n_in; c += (cols)) {                                               \
                 block_vec_##name(&r, &k);                                                          \
                 rows_step(&r, bytes);                                                              \
-                if (group_) {                                                                      \
-                    const int g = (cols) / GROUP, sums = g * GROUP / ((group_) + !(group_));       \
-                    k.q += (cols)*k.width;                                                         \
-                    k.d += g * k.width;                                                            \
-                    k.sum += sums * k.width;                                                       \
-                    k.corr += sums * k.width;                                                      \
-                } else {                                                                           \
-                    k.x += (cols)*k.width;                                                         \
-                }                                                                                  \
+                const int g = (cols) / GROUP, sums = (cols) / (group_);                            \
+                k.q += (cols)*k.width;                                                             \
+                k.d += g * k.width;                                                                \
+                k.sum += sums * k.width;                                                           \
+                k.corr += sums * k.width;                                                          \
             }                                                                                      \
             _Pragma("GCC unroll 4") for (int t = 0; t < T; t++) v_putuf(y[t] + half, k.y[t]);      \
             ahead = r.ahead;                                                                       \
@@ -94,10 +82,10 @@ INLINE void sink_float(struct sink *k, int c, vflt w)
     }
 
 #define DOT(TYPE, name, cols, bytes, group, min)                                                   \
-    static void dot_##name(const uint8_t *rows, size_t stride, const struct tile *x, int n_in,     \
-                           float *const *y, const uint8_t *ahead)                                  \
+    static void dot_##name(const uint8_t *rows, size_t stride, const struct tile *x, int n_tok,    \
+                           int n_in, float *const *y, const uint8_t *ahead)                        \
     {                                                                                              \
-        switch (x->width) {                                                                        \
+        switch (n_tok) {                                                                           \
         case 1:                                                                                    \
             DOT_BODY(1, name, cols, bytes, group, min) break;                                      \
         case 2:                                                                                    \
@@ -109,12 +97,12 @@ INLINE void sink_float(struct sink *k, int c, vflt w)
         }                                                                                          \
     }
 /* u above 128: v_dot may need another way (AVX2). */
-enum { BIG_f32, BIG_f16 = 0, BIG_bf16 = 0, BIG_q4_0 = 0, BIG_q4_1 = 0, BIG_q4_k = 0 };
+enum { BIG_q4_0 = 0, BIG_q4_1 = 0, BIG_q4_k = 0 };
 enum { BIG_q5_k = 0, BIG_q6_k = 0, BIG_q8_0 = V_DOT_SIGNED };
-ROWS_VEC(DOT, DOT)
+INT_ROWS(DOT)
 
 #define DOT_ROW(TYPE, name, cols, bytes, group, min) [QTYPE_##TYPE] = dot_##name,
 #define DOT_TABLE                                                                                  \
     {                                                                                              \
-        ROWS_VEC(DOT_ROW, DOT_ROW)                                                                 \
+        INT_ROWS(DOT_ROW)                                                                          \
     }

@@ -25,9 +25,9 @@
  * tokens pass; many tokens want several panels per pass over the activations, few want little
  * scratch and fine tasks. */
 enum {
-    CHUNK_MAX = 1024,  /* integer panels; a multiple of every block */
-    CHUNK_FEW = 512,   /* the same for few tokens: the panel stays in L1 */
-    CHUNK_FLOAT = 256, /* float panels: 16 KiB each */
+    CHUNK_MAX = 1024,          /* integer panels; a multiple of every block */
+    CHUNK_FEW = 512,           /* the same for few tokens: the panel stays in L1 */
+    CHUNK_FLOAT = FLOAT_BLOCK, /* float panels: 32 KiB each */
     PANELS_MAX = 4,
     MANY_TOKENS = 48,     /* from here on PANELS_MAX panels at once */
     TASKS_PER_THREAD = 4, /* enough to even out threads that others delay */
@@ -48,6 +48,7 @@ struct segment {
     struct act_range slots;
     int pack; /* index of its sums in the activations */
     int panels_at_once, panels_per_task;
+    bool dot, dot_float; /* whole panels go by these kernels */
     int first_task;
 };
 
@@ -253,29 +254,50 @@ static void run_panels(const struct job *job, const struct segment *seg, int row
     }
 }
 
-/* One panel, few tokens. */
-static void run_dot(const struct job *job, const struct segment *seg, int row0, dot_fn dot)
+/* One panel, up to a tile of tokens, DOT_TOKENS at a time: after the first of them the rows are in
+ * the cache. */
+static void run_dot(const struct job *job, const struct segment *seg, int row0)
 {
     const struct pack *how = &pack_table[seg->w->type];
     struct tile x =
         act_tile(&job->ws->act, &job->in, how, seg->pack, seg->slots.lo, seg->slots.hi, 0);
-    float *y[DOT_TOKENS];
+    float *y[TILE_TOKENS];
+    const uint8_t *rows = weights_at(seg, row0, 0), *ahead = ahead_of(seg, row0, 0);
     outputs_at(y, job, seg, seg->slots.lo, x.width, row0);
-    dot(weights_at(seg, row0, 0), seg->w->row_bytes, &x, seg->w->n_in, y, ahead_of(seg, row0, 0));
+    for (int t = 0; t < x.width; t += DOT_TOKENS) {
+        int n = x.width - t < DOT_TOKENS ? x.width - t : DOT_TOKENS;
+        job->ws->k->dot[seg->w->type](rows, seg->w->row_bytes, &x, n, seg->w->n_in, y + t, ahead);
+        x.q += DOT_TOKENS * GROUP;
+        x.d += DOT_TOKENS;
+        x.sum += DOT_TOKENS;
+        x.corr += DOT_TOKENS;
+        ahead = rows;
+    }
+}
+
+/* The same for float weights. */
+static void run_dot_float(const struct job *job, const struct segment *seg, int row0)
+{
+    const float *x[FLOAT_DOT_TOKENS];
+    float *y[FLOAT_DOT_TOKENS];
+    int n = seg->slots.hi - seg->slots.lo;
+    for (int t = 0; t < n; t++)
+        x[t] = act_row(&job->in, seg->slots.lo + t);
+    outputs_at(y, job, seg, seg->slots.lo, n, row0);
+    job->ws->k->dot_float[seg->w->type](weights_at(seg, row0, 0), seg->w->row_bytes, x, n,
+                                        seg->w->n_in, y);
 }
 
 static void run_task(const struct job *job, const struct segment *seg, int task, struct scratch *s)
 {
     int n_out = seg->w->n_out, first = task * seg->panels_per_task * PANEL_ROWS;
     int end = first + seg->panels_per_task * PANEL_ROWS;
-    const dot_fn *dots = job->ws->k->dot;
-    dot_fn dot = seg->slots.hi - seg->slots.lo <= DOT_TOKENS && dots && seg->w->n_in % GROUP == 0
-                     ? dots[seg->w->type]
-                     : NULL;
     for (int row0 = first; row0 < end && row0 < n_out; row0 += seg->panels_at_once * PANEL_ROWS) {
         int left = ((n_out < end ? n_out : end) - row0 + PANEL_ROWS - 1) / PANEL_ROWS;
-        if (dot && n_out - row0 >= PANEL_ROWS)
-            run_dot(job, seg, row0, dot);
+        if (seg->dot_float && n_out - row0 >= PANEL_ROWS)
+            run_dot_float(job, seg, row0);
+        else if (seg->dot && n_out - row0 >= PANEL_ROWS)
+            run_dot(job, seg, row0);
         else
             run_panels(job, seg, row0, left < seg->panels_at_once ? left : seg->panels_at_once, s);
     }
@@ -315,14 +337,21 @@ static void add_segment(struct job *job, struct segment *seg)
 {
     int panels = (seg->w->n_out + PANEL_ROWS - 1) / PANEL_ROWS,
         want = TASKS_PER_THREAD * pool_threads(job->pool);
+    const struct kernels *k = job->ws->k;
+    int n = seg->slots.hi - seg->slots.lo;
+    enum qtype type = seg->w->type;
+    bool whole = seg->w->n_in % GROUP == 0, super = qtype_info(type)->block_elems > GROUP;
+    seg->dot = whole && n <= k->dot_tokens[super] && k->dot && k->dot[type];
+    seg->dot_float = whole && n <= k->float_tokens && k->dot_float && k->dot_float[type];
     int per = panels / want > 1 ? panels / want : 1;
     seg->panels_at_once = 1;
-    if (seg->slots.hi - seg->slots.lo >= MANY_TOKENS)
+    if (n >= MANY_TOKENS)
         seg->panels_at_once = per < PANELS_MAX ? per : PANELS_MAX;
     per -= per % seg->panels_at_once;
     seg->panels_per_task = per;
     seg->first_task = job->n_tasks;
-    seg->pack = act_add_pack(&job->in, &pack_table[seg->w->type]);
+    seg->pack = act_add_pack(&job->in, &pack_table[type],
+                             !seg->dot_float || seg->w->n_out % PANEL_ROWS != 0);
     job->n_tasks += (panels + per - 1) / per;
     job->n_segments++;
 }

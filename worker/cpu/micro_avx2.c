@@ -230,22 +230,47 @@ static void micro_int_avx2(const struct panel *p, const struct pack *how, const 
  * --------------------------------------------------------------------------------------- */
 
 INLINE void tokens_float(const int T, const struct panel *p, int half, const struct tile *x, int t0,
-                         int kc, __m256 *acc)
+                         int kc, __m256 *acc, int first)
 {
-    const float *xt = x->x + t0, *pw = p->w + HALF_ROWS * half;
-    for (int k = 0; k < kc; k++, pw += PANEL_ROWS, xt += x->width) {
-        __m256 v = _mm256_load_ps(pw);
+    const int w = x->width;
+    __m256 sum[T_MAX];
+    for (int t = 0; t < T; t++)
+        sum[t] = _mm256_setzero_ps();
+    for (int j = 0; j < FLOAT_CHAINS; j += 2) { /* two chains at a time, to hide the latency */
+        const float *xt = x->x + (size_t)j * w + t0;
+        const float *pw = p->w + (size_t)j * PANEL_ROWS + HALF_ROWS * half;
+        __m256 c[2][T_MAX];
 #pragma GCC unroll 4
         for (int t = 0; t < T; t++)
-            acc[t] = _mm256_fmadd_ps(v, _mm256_set1_ps(xt[t]), acc[t]);
+            c[0][t] = c[1][t] = _mm256_setzero_ps();
+        int k = j;
+        for (; k + 1 < kc; k += FLOAT_CHAINS) {
+            __m256 v0 = _mm256_load_ps(pw), v1 = _mm256_load_ps(pw + PANEL_ROWS);
+#pragma GCC unroll 4
+            for (int t = 0; t < T; t++) {
+                c[0][t] = _mm256_fmadd_ps(v0, _mm256_set1_ps(xt[t]), c[0][t]);
+                c[1][t] = _mm256_fmadd_ps(v1, _mm256_set1_ps(xt[w + t]), c[1][t]);
+            }
+            pw += FLOAT_CHAINS * PANEL_ROWS;
+            xt += FLOAT_CHAINS * w;
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < T; t++) {
+            if (k < kc) /* the last column of all */
+                c[0][t] = _mm256_fmadd_ps(_mm256_load_ps(pw), _mm256_set1_ps(xt[t]), c[0][t]);
+            sum[t] = _mm256_add_ps(_mm256_add_ps(sum[t], c[0][t]), c[1][t]);
+        }
     }
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++)
+        acc[t] = first ? sum[t] : _mm256_add_ps(acc[t], sum[t]);
 }
 
 #define PIECE_FLOAT(T)                                                                             \
     for (; t + (T) <= x->width; t += (T)) {                                                        \
         __m256 acc[T_MAX];                                                                         \
         load_acc(acc, T, y + t, half, rows, first);                                                \
-        tokens_float(T, p, half, x, t, kc, acc);                                                   \
+        tokens_float(T, p, half, x, t, kc, acc, first);                                            \
         store_acc(acc, T, y + t, half, rows);                                                      \
     }
 
@@ -266,5 +291,8 @@ const struct kernels kernels_avx2 = {
     .micro_int = micro_int_avx2,
     .micro_float = micro_float_avx2,
     .dot = dot_table_avx2,
+    .dot_tokens = {8, 2},
+    .dot_float = dot_float_table_avx2,
+    .float_tokens = 4,
     .unpack = unpack_table_avx2,
 };

@@ -141,20 +141,32 @@ INLINE void tokens_float(const int T, const struct panel *p, const struct tile *
                          float *const *y, __mmask16 rows, int first)
 {
     const int w = x->width;
-    const float *xt = x->x + t0, *pw = p->w;
-    __m512 acc[TILE_TOKENS];
-#pragma GCC unroll 16
+    __m512 sum[TILE_TOKENS];
     for (int t = 0; t < T; t++)
-        acc[t] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(rows, y[t0 + t]);
-    for (int k = 0; k < kc; k++, pw += PANEL_ROWS, xt += w) {
-        __m512 v = _mm512_load_ps(pw);
+        sum[t] = _mm512_setzero_ps();
+    for (int j = 0; j < FLOAT_CHAINS; j++) {
+        const float *xt = x->x + (size_t)j * w + t0, *pw = p->w + (size_t)j * PANEL_ROWS;
+        __m512 acc[TILE_TOKENS];
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++)
-            acc[t] = _mm512_fmadd_ps(v, _mm512_set1_ps(xt[t]), acc[t]);
+            acc[t] = _mm512_setzero_ps();
+        for (int k = j; k < kc; k += FLOAT_CHAINS) {
+            __m512 v = _mm512_load_ps(pw);
+#pragma GCC unroll 16
+            for (int t = 0; t < T; t++)
+                acc[t] = _mm512_fmadd_ps(v, _mm512_set1_ps(xt[t]), acc[t]);
+            pw += FLOAT_CHAINS * PANEL_ROWS;
+            xt += FLOAT_CHAINS * w;
+        }
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++)
+            sum[t] = _mm512_add_ps(sum[t], acc[t]);
     }
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t++)
-        _mm512_mask_storeu_ps(y[t0 + t], rows, acc[t]);
+    for (int t = 0; t < T; t++) {
+        __m512 v = first ? sum[t] : _mm512_add_ps(_mm512_maskz_loadu_ps(rows, y[t0 + t]), sum[t]);
+        _mm512_mask_storeu_ps(y[t0 + t], rows, v);
+    }
 }
 
 static void micro_float_avx512(const struct panel *p, const struct tile *x, int kc, float *const *y,
@@ -179,5 +191,8 @@ const struct kernels kernels_avx512 = {
     .micro_int = micro_int_avx512,
     .micro_float = micro_float_avx512,
     .dot = dot_table_avx512,
+    .dot_tokens = {4, 8},
+    .dot_float = dot_float_table_avx512,
+    .float_tokens = 16,
     .unpack = unpack_table_avx512,
 };

@@ -85,13 +85,17 @@ static void micro_float_c(const struct panel *p, const struct tile *x, int kc, f
 {
     int w = x->width;
     for (int t = 0; t < w; t++) {
-        float acc[PANEL_ROWS] = {0};
-        if (!first)
-            memcpy(acc, y[t], sizeof(float) * (size_t)n_rows);
-        for (int k = 0; k < kc; k++)
+        float sum[PANEL_ROWS] = {0};
+        for (int j = 0; j < FLOAT_CHAINS; j++) {
+            float c[PANEL_ROWS] = {0};
+            for (int k = j; k < kc; k += FLOAT_CHAINS)
+                for (int r = 0; r < PANEL_ROWS; r++)
+                    c[r] = fmaf(p->w[(size_t)k * PANEL_ROWS + r], x->x[(size_t)k * w + t], c[r]);
             for (int r = 0; r < PANEL_ROWS; r++)
-                acc[r] = fmaf(p->w[(size_t)k * PANEL_ROWS + r], x->x[(size_t)k * w + t], acc[r]);
-        memcpy(y[t], acc, sizeof(float) * (size_t)n_rows);
+                sum[r] += c[r];
+        }
+        for (int r = 0; r < n_rows; r++)
+            y[t][r] = first ? sum[r] : y[t][r] + sum[r];
     }
 }
 

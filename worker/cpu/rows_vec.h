@@ -1,13 +1,15 @@
 /* rows_vec.h - how each type's blocks are read, vectorized over rows; written once, for all uses.
  *
  * The includer has defined (vec_*.h) the primitives - vint and vflt of LANES rows, v_rows() and so
- * on - and a sink, which is told what a block holds, for LANES rows at once: sink_cols(k, c, v) v:
- * bytes u of columns 4c..4c+3 of the block sink_group(k, g, s, m)  scale and min of group g; after
- * all its columns, in ascending order sink_float(k, c, w)     column c of a float type k is a
- * struct sink *; c and g are constants once everything is inlined and unrolled. unpack_*.c have a
- * sink that stores a panel; dot_*.c one that multiplies on the spot. Everything works on transposed
- * dwords: dword j of 16 rows is 4 neighbouring columns of each row, so unpacking is shifts and
- * masks. Block layouts: worker/quant/blocks.h; the plain reading of them: decode_c.c. */
+ * on - and a sink, which is told what a block holds, for LANES rows at once:
+ *
+ *   sink_cols(k, c, v)      v: the bytes u of columns 4c..4c+3 of the block
+ *   sink_group(k, g, s, m)  scale and min of group g; after all its columns, in ascending order
+ *
+ * k is a struct sink *; c and g are constants once everything is inlined and unrolled. unpack_*.c
+ * have a sink that stores a panel; dot_*.c one that multiplies on the spot. Everything works on
+ * transposed dwords: dword j of 16 rows is 4 neighbouring columns of each row, so unpacking is
+ * shifts and masks. Block layouts: worker/quant/blocks.h; the plain reading of them: decode_c.c. */
 #include "worker/quant/blocks.h"
 
 #define OFF(type, field) (int)offsetof(struct block_##type, field)
@@ -185,72 +187,21 @@ INLINE void block_vec_q6_k(struct rows *r, struct sink *k)
     }
 }
 
-/* ---- float types: 64 bytes of each row are a block
- * ------------------------------------------------------ */
-
-INLINE void block_vec_f32(struct rows *r, struct sink *k)
-{
-    struct line line;
-    v_line(&line, r);
-#pragma GCC unroll 4
-    for (int h = 0; h < 4; h++) {
-        vint v[4];
-        v_line_part(v, &line, r, h);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            sink_float(k, 4 * h + j, v_bits(v[j]));
-    }
-}
-
-INLINE void block_vec_f16(struct rows *r, struct sink *k)
-{
-    struct line line;
-    v_line(&line, r);
-#pragma GCC unroll 4
-    for (int h = 0; h < 4; h++) {
-        vint v[4];
-        v_line_part(v, &line, r, h);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            vflt low, high;
-            v_f16_halves(v[j], &low, &high);
-            sink_float(k, 8 * h + 2 * j, low);
-            sink_float(k, 8 * h + 2 * j + 1, high);
-        }
-    }
-}
-
-INLINE void block_vec_bf16(struct rows *r, struct sink *k)
-{
-    struct line line;
-    v_line(&line, r);
-#pragma GCC unroll 4
-    for (int h = 0; h < 4; h++) {
-        vint v[4];
-        v_line_part(v, &line, r, h);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            sink_float(k, 8 * h + 2 * j, v_bits(v_sll(v[j], 16)));
-            sink_float(k, 8 * h + 2 * j + 1, v_bits(v_and(v[j], v_set(0xffff0000))));
-        }
-    }
-}
-
 /* ---- the list
  * ------------------------------------------------------------------------------------------- */
 
-/* X(QTYPE, name, columns, bytes, group, has_min): integer types; F(...): float types, taken as
- * blocks of 8 columns. Every integer row agrees with pack_table; test_matmul compares what comes
- * out. */
+/* X(QTYPE, name, columns, bytes, group, has_min). Every integer row agrees with pack_table;
+ * test_matmul compares what comes out. */
 // clang-format off
-#define ROWS_VEC(X, F)                          \
-    F(F32,  f32,   16,  64,  0, 0)              \
-    F(F16,  f16,   32,  64,  0, 0)              \
-    F(BF16, bf16,  32,  64,  0, 0)              \
+#define INT_ROWS(X)                             \
     X(Q4_0, q4_0,  32,  18, 32, 0)              \
     X(Q4_1, q4_1,  32,  20, 32, 1)              \
     X(Q8_0, q8_0,  32,  34, 32, 0)              \
     X(Q4_K, q4_k, 256, 144, 32, 1)              \
     X(Q5_K, q5_k, 256, 176, 32, 1)              \
     X(Q6_K, q6_k, 256, 210, 16, 0)
+#define FLOAT_ROWS(X)                           \
+    X(F32,  f32,   16,  64,  0, 0)              \
+    X(F16,  f16,   32,  64,  0, 0)              \
+    X(BF16, bf16,  32,  64,  0, 0)
 // clang-format on

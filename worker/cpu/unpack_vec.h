@@ -26,6 +26,57 @@ INLINE void sink_float(struct sink *k, int c, vflt w)
 
 #include "worker/cpu/rows_vec.h"
 
+/* ---- float types: 64 bytes of each row are a block
+ * ------------------------------------------------------ */
+
+INLINE void block_vec_f32(struct rows *r, struct sink *k)
+{
+    struct line line;
+    v_line(&line, r);
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; h++) {
+        vint v[4];
+        v_line_part(v, &line, r, h);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            sink_float(k, 4 * h + j, v_bits(v[j]));
+    }
+}
+
+INLINE void block_vec_f16(struct rows *r, struct sink *k)
+{
+    struct line line;
+    v_line(&line, r);
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; h++) {
+        vint v[4];
+        v_line_part(v, &line, r, h);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            vflt low, high;
+            v_f16_halves(v[j], &low, &high);
+            sink_float(k, 8 * h + 2 * j, low);
+            sink_float(k, 8 * h + 2 * j + 1, high);
+        }
+    }
+}
+
+INLINE void block_vec_bf16(struct rows *r, struct sink *k)
+{
+    struct line line;
+    v_line(&line, r);
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; h++) {
+        vint v[4];
+        v_line_part(v, &line, r, h);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            sink_float(k, 8 * h + 2 * j, v_bits(v_sll(v[j], 16)));
+            sink_float(k, 8 * h + 2 * j + 1, v_bits(v_and(v[j], v_set(0xffff0000))));
+        }
+    }
+}
+
 /* Columns after the last full block of a float row go the portable way. */
 INLINE void unpack_rest(enum qtype type, int cols, int bytes, const struct panel *p,
                         const uint8_t *rows, size_t stride, int kc)
@@ -69,10 +120,11 @@ INLINE void unpack_rest(enum qtype type, int cols, int bytes, const struct panel
         }                                                                                          \
         unpack_rest(QTYPE_##TYPE, cols, bytes, p, rows, stride, kc);                               \
     }
-ROWS_VEC(UNPACK_INT, UNPACK_FLOAT)
+INT_ROWS(UNPACK_INT)
+FLOAT_ROWS(UNPACK_FLOAT)
 
 #define UNPACK_ROW(TYPE, name, cols, bytes, group, has_min) [QTYPE_##TYPE] = unpack_##name,
 #define UNPACK_TABLE                                                                               \
     {                                                                                              \
-        ROWS_VEC(UNPACK_ROW, UNPACK_ROW)                                                           \
+        INT_ROWS(UNPACK_ROW) FLOAT_ROWS(UNPACK_ROW)                                                \
     }

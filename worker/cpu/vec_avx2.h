@@ -14,6 +14,7 @@ typedef __m256 vflt;
 
 #define v_set(x)    _mm256_set1_epi32((int)(x))
 #define v_setf      _mm256_set1_ps
+#define v_loadf     _mm256_loadu_ps
 #define v_and       _mm256_and_si256
 #define v_or        _mm256_or_si256
 #define v_xor       _mm256_xor_si256
@@ -75,6 +76,19 @@ INLINE __m128i row16(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
+/* What was fetched ahead is in the second-level cache, or was not fetched at all: the processor
+ * drops such requests while many are under way. So the lines that these rows need soon are asked
+ * for once more, at `off` and once per line. */
+INLINE void rows_near(const struct rows *r, int off)
+{
+    enum { NEAR = 256 };
+    if (off % 64 >= 16)
+        return;
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i++)
+        __builtin_prefetch(ROW(r, i, off + NEAR), 0, 3);
+}
+
 /* out[j] lane i: dword j of the 16 bytes at `off` of row i. */
 INLINE void v_rows(__m256i out[4], struct rows *r, int off)
 {
@@ -88,6 +102,7 @@ INLINE void v_rows(__m256i out[4], struct rows *r, int off)
     __m256i b0 = _mm256_unpacklo_epi32(a[0], a[1]), b1 = _mm256_unpackhi_epi32(a[0], a[1]);
     __m256i b2 = _mm256_unpacklo_epi32(a[2], a[3]), b3 = _mm256_unpackhi_epi32(a[2], a[3]);
     rows_fetch(r, 2);
+    rows_near(r, off);
     out[0] = _mm256_unpacklo_epi64(b0, b2);
     out[1] = _mm256_unpackhi_epi64(b0, b2);
     out[2] = _mm256_unpacklo_epi64(b1, b3);

@@ -14,6 +14,7 @@ typedef __m512 vflt;
 
 #define v_set(x) _mm512_set1_epi32((int)(x))
 #define v_setf   _mm512_set1_ps
+#define v_loadf  _mm512_loadu_ps
 #define v_and    _mm512_and_si512
 #define v_or     _mm512_or_si512
 #define v_xor    _mm512_xor_si512
@@ -78,6 +79,19 @@ INLINE __m128i row16(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
+/* What was fetched ahead is in the second-level cache, or was not fetched at all: the processor
+ * drops such requests while many are under way. So the lines that these rows need soon are asked
+ * for once more, at `off` and once per line. */
+INLINE void rows_near(const struct rows *r, int off)
+{
+    enum { NEAR = 256 };
+    if (off % 64 >= 16)
+        return;
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        __builtin_prefetch(ROW(r, i, off + NEAR), 0, 3);
+}
+
 /* out[j] lane i: dword j of the 16 bytes at `off` of row i. */
 INLINE void v_rows(__m512i out[4], struct rows *r, int off)
 {
@@ -93,6 +107,7 @@ INLINE void v_rows(__m512i out[4], struct rows *r, int off)
     __m512i b0 = _mm512_unpacklo_epi32(a[0], a[1]), b1 = _mm512_unpackhi_epi32(a[0], a[1]);
     __m512i b2 = _mm512_unpacklo_epi32(a[2], a[3]), b3 = _mm512_unpackhi_epi32(a[2], a[3]);
     rows_fetch(r, 4);
+    rows_near(r, off);
     out[0] = _mm512_unpacklo_epi64(b0, b2);
     out[1] = _mm512_unpackhi_epi64(b0, b2);
     out[2] = _mm512_unpacklo_epi64(b1, b3);

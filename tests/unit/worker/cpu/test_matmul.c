@@ -129,10 +129,9 @@ static struct pool *open_pool(int threads)
     return pool;
 }
 
-static void fixture_init(struct fixture *f, enum qtype type, int extreme)
+static void fixture_of(struct fixture *f, enum qtype type, int extreme, int n_in)
 {
     const struct qtype_info *info = qtype_info(type);
-    int n_in = columns_of(type);
     f->w = (struct weight){.type = type,
                            .n_in = n_in,
                            .n_out = N_OUT,
@@ -153,6 +152,11 @@ static void fixture_init(struct fixture *f, enum qtype type, int extreme)
     }
     matmul_ws_close(ws);
     pool_close(pool);
+}
+
+static void fixture_init(struct fixture *f, enum qtype type, int extreme)
+{
+    fixture_of(f, type, extreme, columns_of(type));
 }
 
 static void fixture_fini(struct fixture *f)
@@ -210,11 +214,11 @@ static void results_are_near_the_float_product_of_what_was_quantized(void **stat
     }
 }
 
-static void check_all_paths(enum qtype type, int extreme)
+static void check_all_paths(enum qtype type, int extreme, int n_in)
 {
-    static const int n_toks[] = {1, 2, 3, 5, 8, 13, 16, 17, 31, 48, MAX_TOK};
+    static const int n_toks[] = {1, 2, 3, 4, 7, 8, 9, 13, 16, 17, 31, 48, MAX_TOK};
     struct fixture f;
-    fixture_init(&f, type, extreme);
+    fixture_of(&f, type, extreme, n_in);
     float *y = malloc(sizeof(float) * (N_OUT + 3) * MAX_TOK);
     for (int isa = CPU_ISA_C; isa <= (int)cpu_isa_hardware(); isa++)
         for (int threads = 1; threads <= 3; threads += 2) {
@@ -249,7 +253,7 @@ static void results_do_not_depend_on_batch_threads_or_instruction_set(void **sta
     (void)state;
     for (int type = 0; type < QTYPE_COUNT_; type++)
         if (matmul_supports(type))
-            check_all_paths(type, 0);
+            check_all_paths(type, 0, columns_of(type));
 }
 
 static void extreme_values_neither_saturate_nor_differ(void **state)
@@ -257,7 +261,17 @@ static void extreme_values_neither_saturate_nor_differ(void **state)
     (void)state;
     for (int type = 0; type < QTYPE_COUNT_; type++)
         if (matmul_supports(type) && pack_table[type].group)
-            check_all_paths(type, 1);
+            check_all_paths(type, 1, columns_of(type));
+}
+
+static void float_rows_of_whole_groups_give_the_same_results(void **state)
+{
+    (void)state;
+    for (int type = 0; type < QTYPE_COUNT_; type++)
+        if (matmul_supports(type) && qtype_info((uint32_t)type)->block_elems == 1) {
+            check_all_paths(type, 0, 2 * FLOAT_BLOCK + 3 * GROUP); /* read as they lie */
+            check_all_paths(type, 0, GROUP);
+        }
 }
 
 static void every_unpacker_fills_the_panel_of_the_portable_one(void **state)
@@ -461,6 +475,7 @@ int main(void)
         cmocka_unit_test(results_are_near_the_float_product_of_what_was_quantized),
         cmocka_unit_test(results_do_not_depend_on_batch_threads_or_instruction_set),
         cmocka_unit_test(extreme_values_neither_saturate_nor_differ),
+        cmocka_unit_test(float_rows_of_whole_groups_give_the_same_results),
         cmocka_unit_test(every_unpacker_fills_the_panel_of_the_portable_one),
         cmocka_unit_test(several_outputs_share_one_input),
         cmocka_unit_test(experts_give_the_numbers_of_their_own_matrix),
