@@ -19,6 +19,7 @@
 
 #include "shared/base/err.h"
 #include "worker/quant/qtype.h"
+#include "worker/window.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -59,13 +60,16 @@ struct rope {
 };
 enum { ROPES_MAX = 2 }; /* gemma3 turns its local and global layers differently */
 
+/* Two kinds of memory: layers that see everything keep everything, those that see a window keep
+ * that, in a pool of their own with blocks (and ids) of their own. */
+enum kv_kind { KV_WHOLE, KV_WINDOW, KV_KINDS };
 struct kv_pool_shape {
-    int n_layer;       /* layers that keep K and V */
-    uint32_t n_blocks; /* of KV_BLOCK_TOKENS positions, shared by all sequences */
+    int n_layer[KV_KINDS];       /* layers that keep K and V */
+    uint32_t n_blocks[KV_KINDS]; /* of KV_TOKENS positions, shared by all sequences */
     int n_head_kv;
     int head_k, head_v; /* floats per head */
-    bool v_in_k; /* V is the first head_v values of K (MLA): a backend may store it once or twice */
-    enum qtype type; /* F32, F16, BF16, Q8_0 */
+    bool v_in_k;        /* V is the first head_v values of K (MLA): stored once */
+    enum qtype type;    /* F32, F16, BF16, Q8_0 */
 };
 enum { KV_TOKENS = 32 }; /* positions per block; model.h calls it KV_BLOCK_TOKENS */
 
@@ -84,6 +88,9 @@ struct batch_seq {
     int first, n_tok;       /* rows first .. first+n_tok-1 */
     int pos;                /* of the first row */
     const uint32_t *blocks; /* position p lives in blocks[p / KV_TOKENS] */
+    const uint32_t
+        *window_blocks; /* the same of the windows' memory; only entries of positions
+                           that this step writes or sees are valid. NULL: no such layer */
 };
 struct batch {
     int n_tok, n_seq;
@@ -97,7 +104,8 @@ enum act_kind { ACT_SILU, ACT_GELU, ACT_RELU2 }; /* GELU is the tanh form */
 /* Heads of this step's rows become queries (in place) and K/V rows of the cache. Per head h of row
  * t: z = z + bias;  z = norm(z) if normed;  z = rotate(z[rope_from ..], pos[t]);   V: bias only. */
 struct qkv {
-    int layer; /* of the KV cache */
+    enum kv_kind kind; /* of the KV cache, and */
+    int layer;         /* the layer's number in it */
     int n_head, n_head_kv, head_k, head_v;
     float *q, *k, *v; /* [T, n_head*head_k], [T, n_head_kv*head_k], [T, n_head_kv*head_v]; v NULL
                          when v_in_k */
@@ -112,10 +120,11 @@ struct qkv {
 };
 
 /* out[t, h] = sum_j softmax_j(cap(scale * q[t,h].K[j,g])) V[j,g], g = h / (n_head/n_head_kv), over
- * the positions j of the row's sequence with j <= pos (all of them when not causal) and pos - j <
- * window (0: no window); cap(s) = softcap*tanh(s/softcap) (0: none). Positions are visited in
- * ascending order. */
+ * the positions j of the row's sequence with j <= pos (all of them when not causal) and j >=
+ * kv_first_seen(window, chunked, pos); cap(s) = softcap*tanh(s/softcap) (0: none). Positions are
+ * visited in ascending order. */
 struct attention {
+    enum kv_kind kind;
     int layer;
     int n_head;
     const float *q; /* [T, n_head*head_k] */
@@ -123,6 +132,7 @@ struct attention {
     int ldq, ldo;
     float scale, softcap;
     int window;
+    bool chunked;
     bool causal;
     const float *sinks; /* [n_head] or NULL: a logit more per head that has no value (gpt-oss) */
 };
@@ -202,8 +212,8 @@ struct backend_ops {
     void (*upload)(struct backend *b, float *dst, const float *src, size_t n);
     void (*download)(struct backend *b, float *dst, const float *src, size_t n);
     enum err (*bind)(struct backend *b, struct tensor *t, bool is_vector, struct errmsg *why);
-    /* Bytes of one block over all layers, as kv_open() would take them. */
-    size_t (*kv_block_bytes)(const struct kv_pool_shape *s);
+    /* Bytes of one block over all layers of that kind, as kv_open() would take them. */
+    size_t (*kv_block_bytes)(const struct kv_pool_shape *s, enum kv_kind kind);
     enum err (*kv_open)(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why);
 
     void (*begin)(struct backend *b, const struct batch *batch); /* tables of the step */

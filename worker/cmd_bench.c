@@ -14,7 +14,7 @@ struct bench {
     const struct model_args *a;
     struct model *m;
     uint32_t max_seqs, per_seq; /* KV blocks of each sequence */
-    uint32_t *blocks;           /* [max_seqs][per_seq] */
+    uint32_t *blocks, *ring;    /* [max_seqs][per_seq]; ring: of the windows' pool */
     int32_t *tokens;            /* [prompt or max_seqs]: arbitrary ids */
     float *logits;              /* [max_seqs][n_vocab] */
     struct step_seq *seqs;
@@ -36,6 +36,7 @@ static bool prefill(struct bench *b, uint32_t n)
                                    .pos = at,
                                    .blocks = b->blocks,
                                    .n_blocks = b->per_seq,
+                                   .window_blocks = b->ring,
                                    .n_logits = at + part == n,
                                    .logits = b->logits};
         if (model_step(b->m, &s, 1, NULL, &why) != ERR_OK)
@@ -56,6 +57,7 @@ static bool decode(struct bench *b, uint32_t size, uint32_t n)
                                            .pos = pos,
                                            .blocks = b->blocks + (size_t)i * b->per_seq,
                                            .n_blocks = b->per_seq,
+                                           .window_blocks = b->ring + (size_t)i * b->per_seq,
                                            .n_logits = 1,
                                            .logits = b->logits + i * n_vocab};
         if (model_step(b->m, b->seqs, (int)size, NULL, &why) != ERR_OK)
@@ -78,13 +80,16 @@ static bool bench_open(struct bench *b, const struct model_args *a)
     const uint32_t n_tokens = longest > b->max_seqs ? longest : b->max_seqs;
     b->per_seq = (longest + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
     b->blocks = calloc((size_t)b->max_seqs * b->per_seq, sizeof *b->blocks);
+    b->ring = calloc((size_t)b->max_seqs * b->per_seq, sizeof *b->ring);
     b->tokens = calloc(n_tokens, sizeof *b->tokens);
     b->logits = calloc((size_t)b->max_seqs * d->n_vocab, sizeof *b->logits);
     b->seqs = calloc(b->max_seqs, sizeof *b->seqs);
-    if (!b->blocks || !b->tokens || !b->logits || !b->seqs)
+    if (!b->blocks || !b->ring || !b->tokens || !b->logits || !b->seqs)
         return command_failed(a, "no memory for the benchmark") == EXIT_DONE;
     for (uint32_t i = 0; i < b->max_seqs * b->per_seq; i++)
         b->blocks[i] = i;
+    for (uint32_t i = 0; d->kv_ring_blocks && i < b->max_seqs * b->per_seq; i++)
+        b->ring[i] = i / b->per_seq * d->kv_ring_blocks + i % b->per_seq % d->kv_ring_blocks;
     uint32_t x = 1;
     for (uint32_t i = 0; i < n_tokens; i++) {
         x = x * 1664525u + 1013904223u; /* Numerical Recipes' generator */
@@ -162,6 +167,7 @@ done:
     free(b.seqs);
     free(b.logits);
     free(b.tokens);
+    free(b.ring);
     free(b.blocks);
     model_close(b.m);
     model_args_fini(&a);

@@ -184,11 +184,14 @@ bool model_args_run(const struct model_args *a, struct model *m, const int32_t *
                     uint32_t *pos, float *logits, bool all)
 {
     const struct model_desc *d = model_desc(m);
-    uint32_t *blocks = calloc(d->kv_blocks, sizeof *blocks);
+    uint32_t *blocks = calloc(d->kv_blocks, sizeof *blocks),
+             *ring = calloc(d->kv_blocks, sizeof *ring);
     struct errmsg why = {"no memory for a block table"};
-    bool ok = blocks != NULL;
-    for (uint32_t i = 0; ok && i < d->kv_blocks; i++)
+    bool ok = blocks && ring;
+    for (uint32_t i = 0; ok && i < d->kv_blocks; i++) {
         blocks[i] = i;
+        ring[i] = d->kv_ring_blocks ? i % d->kv_ring_blocks : 0;
+    }
     for (uint32_t at = 0, part; ok && at < n; at += part) {
         part = n - at < a->step ? n - at : a->step;
         const struct step_seq s = {.tokens = tokens + at,
@@ -196,11 +199,13 @@ bool model_args_run(const struct model_args *a, struct model *m, const int32_t *
                                    .pos = *pos,
                                    .blocks = blocks,
                                    .n_blocks = d->kv_blocks,
+                                   .window_blocks = ring,
                                    .n_logits = all ? part : at + part == n,
                                    .logits = all ? logits + (size_t)at * d->n_vocab : logits};
         ok = model_step(m, &s, 1, NULL, &why) == ERR_OK;
         *pos += part;
     }
+    free(ring);
     free(blocks);
     if (!ok)
         command_failed(a, why.text);

@@ -86,15 +86,14 @@ static enum err would_load(struct inspect *r, const struct inspect_opts *o, stru
         return e;
     r->vocab = h.n_vocab;
     r->heads_kv = h.n_head_kv;
-    const struct kv_pool_shape kv = model_kv_shape(&h, a, o->kv_type);
-    const uint64_t per_block = backend_find("cpu")->kv_block_bytes(&kv);
-    const uint64_t blocks =
-        ((uint64_t)r->context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS * r->slots;
-    r->kv_bytes_per_token = per_block / KV_BLOCK_TOKENS;
-    if (!mul_u64(&r->kv_bytes, per_block, blocks))
-        return err_set(why, ERR_RANGE,
-                       "%u slots of %u tokens: the KV cache is larger than any memory", r->slots,
-                       r->context);
+    struct kv_need kv;
+    e = model_kv_need(
+        &kv, &h, a, backend_find("cpu"),
+        &(struct kv_ask){.context = r->context, .slots = r->slots, .type = o->kv_type}, why);
+    if (e)
+        return e;
+    r->kv_bytes_per_token = kv.token_bytes;
+    r->kv_bytes = kv.bytes;
     arena_init(&mem, 0);
     e = weights_find(&w, &mem, a, &h, r->g, why);
     arena_fini(&mem);

@@ -42,8 +42,9 @@ static void cpu_close(struct backend *b)
 {
     if (!b)
         return;
-    if (b->kv_memory)
-        munmap(b->kv_memory, b->kv_bytes);
+    for (int i = 0; i < KV_KINDS; i++)
+        if (b->kv_pools[i].memory)
+            munmap(b->kv_pools[i].memory, b->kv_pools[i].bytes);
     matmul_ws_close(b->ws);
     pool_close(b->solo);
     pool_close(b->pool);

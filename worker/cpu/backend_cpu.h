@@ -21,8 +21,10 @@ struct backend {
     struct backend_opts opts;
 
     struct kv_layout kv;
-    char *kv_memory; /* owned, mmap; [n_layer][n_blocks][block_bytes] */
-    size_t kv_bytes;
+    struct kv_pool {
+        char *memory; /* owned, mmap; [n_layer][n_blocks][block_bytes]; NULL: no layer is kept so */
+        size_t bytes, layer_bytes;
+    } kv_pools[KV_KINDS];
 
     const struct batch *batch;              /* borrowed, from begin() to end() */
     float *cos[ROPES_MAX], *sin[ROPES_MAX]; /* [max_tok][n_rot/2] of this step */
@@ -39,7 +41,7 @@ void run_ranges(struct backend *b, range_fn fn, const void *op, int n, size_t co
 /* ops_kv.c */
 void cpu_qkv(struct backend *b, const struct qkv *a);
 void cpu_attention(struct backend *b, const struct attention *a);
-size_t cpu_kv_block_bytes(const struct kv_pool_shape *s);
+size_t cpu_kv_block_bytes(const struct kv_pool_shape *s, enum kv_kind kind);
 enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why);
 /* ops_rows.c */
 void cpu_rope_tables(struct backend *b);

@@ -14,15 +14,15 @@
  *   K: [head_k][KV_TOKENS]   a dimension's values of all positions side by side: q.K runs over d in
  * order, one lane per position, without a sum across lanes V: [KV_TOKENS][pad_v]    rows padded to
  * 16 values Q8_0: the same with int8, then f16 scales, K: [groups of 32 dimensions][KV_TOKENS], V:
- * [KV_TOKENS][groups] v_in_k: [KV_TOKENS][pad_k] only, K and V in one; turned on the way in */
+ * [KV_TOKENS][groups]. v_in_k: K alone; V is its first head_v dimensions, turned when it is read */
 struct kv_layout {
     enum qtype type;
-    int head_k, head_v, n_head_kv, n_layer;
+    int head_k, head_v, n_head_kv;
+    bool v_in_k;
     int pad_v;                        /* a multiple of 16 */
     int groups_k, groups_v;           /* scales per position (Q8_0) */
     size_t k_scales, v_off, v_scales; /* bytes from the head's start; K starts at 0 */
-    size_t head_bytes, block_bytes, layer_bytes;
-    uint32_t n_blocks;
+    size_t head_bytes, block_bytes;
 };
 enum { KV_PAD = 16, KV_GROUP = 32 };
 
@@ -51,6 +51,7 @@ struct attn_task {
     int pos;  /* of the first query */
     int n_kv; /* not causal: positions that all queries see; else 0 */
     int window;
+    bool chunked;
     float scale, softcap;
     const float *sinks; /* of the first head, or NULL */
 };

@@ -201,9 +201,24 @@ static const float *load_k(const struct kv_layout *l, const char *head, float *t
     return tile;
 }
 
-/* The first n rows of V as [KV_TOKENS][pad_v] floats. */
-static const float *load_v(const struct kv_layout *l, const char *head, float *tile, int n)
+/* The first n positions of V out of a tile of K: [head_v][KV_TOKENS] turned to [KV_TOKENS][pad_v].
+ */
+static const float *turn_v(const struct kv_layout *l, const float *restrict k, float *restrict tile,
+                           int n)
 {
+    for (int d = 0; d < l->pad_v; d += 16)
+        for (int j = 0; j < n; j++)
+            for (int i = d; i < d + 16; i++)
+                tile[j * l->pad_v + i] = i < l->head_v ? k[i * KV_TOKENS + j] : 0;
+    return tile;
+}
+
+/* The first n rows of V as [KV_TOKENS][pad_v] floats. k: the block's K. */
+static const float *load_v(const struct kv_layout *l, const char *head, const float *k, float *tile,
+                           int n)
+{
+    if (l->v_in_k)
+        return turn_v(l, k, tile, n);
     if (l->type == QTYPE_F32)
         return (const float *)(const void *)(head + l->v_off);
     widen(tile, head + l->v_off, l->type, n * l->pad_v);
@@ -328,7 +343,7 @@ static inline __attribute__((always_inline)) void rows_block(const struct attn_t
     for (int r = 0; r < R; r++) {
         const int i = (row + r) / t->n_h, h = (row + r) % t->n_h, p = t->pos + i;
         const int end = t->n_kv ? t->n_kv : p + 1,
-                  begin = t->window && p + 1 > t->window ? p + 1 - t->window : 0;
+                  begin = (int)kv_first_seen((uint32_t)t->window, t->chunked, (uint32_t)p);
         q[r] = t->q + (size_t)i * (size_t)t->ldq + (size_t)h * (size_t)l->head_k;
         lo[r] = begin > at ? begin - at : 0;
         hi[r] = end - at < KV_TOKENS ? end - at : KV_TOKENS;
@@ -360,11 +375,11 @@ static void attend(const struct attn_task *t, const struct attn_scratch *w)
         memset(w->acc + r * l->pad_v, 0, (size_t)l->pad_v * sizeof(float));
     }
     const int end = t->n_kv ? t->n_kv : t->pos + t->n_q;
-    const int begin = t->window && t->pos + 1 > t->window ? t->pos + 1 - t->window : 0;
+    const int begin = (int)kv_first_seen((uint32_t)t->window, t->chunked, (uint32_t)t->pos);
     for (int at = begin / KV_TOKENS * KV_TOKENS; at < end; at += KV_TOKENS) {
         const char *head = t->base + (size_t)t->blocks[at / KV_TOKENS] * l->block_bytes;
         const float *k = load_k(l, head, w->k);
-        const float *v = load_v(l, head, w->v, end - at < KV_TOKENS ? end - at : KV_TOKENS);
+        const float *v = load_v(l, head, k, w->v, end - at < KV_TOKENS ? end - at : KV_TOKENS);
         int r = 0;
         for (; r + V16_ROWS <= rows; r += V16_ROWS)
             rows_block(t, w, k, v, at, r, V16_ROWS);

@@ -27,9 +27,8 @@ void kv_layout_init(struct kv_layout *l, const struct kv_pool_shape *s)
                             .head_k = s->head_k,
                             .head_v = s->head_v,
                             .n_head_kv = s->n_head_kv,
-                            .n_layer = s->n_layer,
-                            .pad_v = (s->head_v + KV_PAD - 1) / KV_PAD * KV_PAD,
-                            .n_blocks = s->n_blocks};
+                            .v_in_k = s->v_in_k,
+                            .pad_v = (s->head_v + KV_PAD - 1) / KV_PAD * KV_PAD};
     size_t at = up64((size_t)l->head_k * KV_TOKENS * e);
     l->groups_k = (s->head_k + KV_GROUP - 1) / KV_GROUP;
     l->groups_v = (l->pad_v + KV_GROUP - 1) / KV_GROUP;
@@ -37,19 +36,39 @@ void kv_layout_init(struct kv_layout *l, const struct kv_pool_shape *s)
     if (s->type == QTYPE_Q8_0)
         at += up64((size_t)l->groups_k * KV_TOKENS * f16);
     l->v_off = at;
-    at += up64((size_t)l->pad_v * KV_TOKENS * e);
+    if (!s->v_in_k)
+        at += up64((size_t)l->pad_v * KV_TOKENS * e);
     l->v_scales = at;
-    if (s->type == QTYPE_Q8_0)
+    if (!s->v_in_k && s->type == QTYPE_Q8_0)
         at += up64((size_t)l->groups_v * KV_TOKENS * f16);
     l->head_bytes = at;
     l->block_bytes = at * (size_t)s->n_head_kv;
 }
 
-size_t cpu_kv_block_bytes(const struct kv_pool_shape *s)
+size_t cpu_kv_block_bytes(const struct kv_pool_shape *s, enum kv_kind kind)
 {
     struct kv_layout l;
     kv_layout_init(&l, s);
-    return l.block_bytes * (size_t)s->n_layer;
+    return l.block_bytes * (size_t)s->n_layer[kind];
+}
+
+static enum err open_pool(struct kv_pool *pool, const struct kv_layout *l, int n_layer,
+                          uint32_t n_blocks, struct errmsg *why)
+{
+    if (!n_layer)
+        return ERR_OK;
+    if (!mul_size(&pool->layer_bytes, l->block_bytes, n_blocks) ||
+        !mul_size(&pool->bytes, pool->layer_bytes, (size_t)n_layer) || pool->bytes == 0)
+        return err_set(why, ERR_RANGE, "KV cache: %u blocks of %d layers are too many", n_blocks,
+                       n_layer);
+    void *p = mmap(NULL, pool->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return err_set(
+            why, ERR_NOMEM,
+            "KV cache: no memory for %zu MiB; lower the context, the slots or the KV type",
+            pool->bytes >> 20);
+    pool->memory = p;
+    return ERR_OK;
 }
 
 enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct errmsg *why)
@@ -62,20 +81,11 @@ enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct er
         s->type != QTYPE_Q8_0)
         return err_set(why, ERR_UNSUPPORTED, "KV cache type: use f16, f32, bf16 or q8_0");
     kv_layout_init(l, s);
-    if (!mul_size(&l->layer_bytes, l->block_bytes, s->n_blocks) ||
-        !mul_size(&b->kv_bytes, l->layer_bytes, (size_t)s->n_layer) || b->kv_bytes == 0)
-        return err_set(why, ERR_RANGE, "KV cache: %u blocks of %d layers are too many", s->n_blocks,
-                       s->n_layer);
-    void *p = mmap(NULL, b->kv_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
-        b->kv_bytes = 0;
-        return err_set(
-            why, ERR_NOMEM,
-            "KV cache: no memory for %zu MiB; lower the context, the slots or the KV type",
-            l->layer_bytes * (size_t)s->n_layer >> 20);
+    for (int i = 0; i < KV_KINDS; i++) {
+        const enum err e = open_pool(&b->kv_pools[i], l, s->n_layer[i], s->n_blocks[i], why);
+        if (e)
+            return e;
     }
-    b->kv_memory = p;
-
     const int n = pool_threads(b->pool);
     b->scratch = arena_array(&b->memory, (size_t)n, sizeof *b->scratch);
     for (int i = 0; b->scratch && i < n; i++) {
@@ -99,10 +109,16 @@ enum err cpu_kv_open(struct backend *b, const struct kv_pool_shape *s, struct er
 
 /* --- K and V into the cache ------------------------------------------------------------------ */
 
-static char *kv_head(const struct backend *b, int layer, uint32_t block, int head)
+static char *kv_head(const struct backend *b, const struct qkv *a, uint32_t block, int head)
 {
-    return b->kv_memory + (size_t)layer * b->kv.layer_bytes + block * b->kv.block_bytes +
+    const struct kv_pool *pool = &b->kv_pools[a->kind];
+    return pool->memory + (size_t)a->layer * pool->layer_bytes + block * b->kv.block_bytes +
            (size_t)head * b->kv.head_bytes;
+}
+
+static const uint32_t *blocks_of(const struct batch_seq *s, enum kv_kind kind)
+{
+    return kind == KV_WINDOW ? s->window_blocks : s->blocks;
 }
 
 /* n values z at dst[i*step], quantized to 8 bits in groups; group g's scale at d[g*d_step]. */
@@ -206,8 +222,6 @@ static void key_head(struct backend *b, const struct qkv *a, char *head, int slo
     }
     turn(b, a, z, row);
     store_k(b, head, slot, z);
-    if (!a->v) /* V is the head of K */
-        store_v(b, head, slot, z);
 }
 
 static void value_head(struct backend *b, const struct qkv *a, char *head, int slot, int row, int h)
@@ -234,7 +248,7 @@ static void qkv_heads(struct backend *b, const void *op, int begin, int end)
                     query_head(b, a, row, i);
                     continue;
                 }
-                char *head = kv_head(b, a->layer, q->blocks[pos / KV_TOKENS], g);
+                char *head = kv_head(b, a, blocks_of(q, a->kind)[pos / KV_TOKENS], g);
                 key_head(b, a, head, slot, row, g);
                 if (a->v)
                     value_head(b, a, head, slot, row, g);
@@ -272,6 +286,7 @@ static void attend_task(const struct attn_run *r, int task, int ith)
     const struct backend *b = r->b;
     const struct attention *a = r->a;
     const struct kv_layout *l = &b->kv;
+    const struct kv_pool *pool = &b->kv_pools[a->kind];
     const struct batch_seq *s = b->batch->seqs;
     const int per_tile = l->n_head_kv * r->n_groups, n_rep = a->n_head / l->n_head_kv;
     while (task >= tiles(r, s) * per_tile)
@@ -283,8 +298,8 @@ static void attend_task(const struct attn_run *r, int task, int ith)
     const size_t row = (size_t)(s->first + i);
     struct attn_task t = {
         .kv = l,
-        .base = b->kv_memory + (size_t)a->layer * l->layer_bytes + (size_t)g * l->head_bytes,
-        .blocks = s->blocks,
+        .base = pool->memory + (size_t)a->layer * pool->layer_bytes + (size_t)g * l->head_bytes,
+        .blocks = blocks_of(s, a->kind),
         .q = a->q + row * (size_t)a->ldq + (size_t)h * (size_t)l->head_k,
         .out = a->out + row * (size_t)a->ldo + (size_t)h * (size_t)l->head_v,
         .ldq = a->ldq,
@@ -294,6 +309,7 @@ static void attend_task(const struct attn_run *r, int task, int ith)
         .pos = s->pos + i,
         .n_kv = a->causal ? 0 : s->pos + s->n_tok,
         .window = a->window,
+        .chunked = a->chunked,
         .scale = a->scale,
         .softcap = a->softcap,
         .sinks = a->sinks ? a->sinks + h : NULL,

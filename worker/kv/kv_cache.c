@@ -3,12 +3,14 @@
 
 #include "shared/base/checked.h"
 #include "shared/base/list.h"
+#include "worker/kv/window_pool.h"
+#include "worker/window.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NONE = UINT32_MAX }; /* end of a chain of block ids */
+enum { NONE = NO_BLOCK }; /* end of a chain of block ids */
 
 struct block {
     uint32_t refs;
@@ -17,6 +19,7 @@ struct block {
     uint64_t parent;       /* published: serial of the predecessor, never reused */
     uint64_t serial;       /* published: unique name of this content */
     uint64_t hash;         /* published */
+    uint32_t window;       /* published: the window block of the same positions, or NONE */
     uint32_t chain;        /* next in the hash bucket */
     uint32_t older, newer; /* in the LRU list, when cached; `older` also links the free list */
 };
@@ -31,6 +34,8 @@ struct kv_cache {
     uint32_t oldest, newest, n_cached;
     uint64_t next_serial;
     uint64_t evicted, attached, swapped;
+    struct window_pool windows;
+    uint32_t *found;  /* [blocks of a context]: scratch of kv_seq_attach() */
     struct link seqs; /* for kv_audit() */
 };
 
@@ -40,7 +45,10 @@ struct kv_seq {
     uint64_t salt;
     bool shares;
     uint32_t n_blocks, n_tokens;
-    uint32_t table[]; /* max_seq_tokens worth of blocks */
+    uint32_t reserved;       /* of the windows' pool */
+    uint32_t w_begin, w_end; /* the window blocks held are windows[w_begin .. w_end) */
+    uint32_t *windows;       /* borrowed: the second half of table */
+    uint32_t table[];        /* max_seq_tokens worth of blocks, twice where there are windows */
 };
 
 /* --- hash: finds candidates only, so speed and spread matter, not strength
@@ -84,6 +92,13 @@ enum err kv_open(struct kv_cache **out, const struct kv_shape *shape, struct err
             "a context of %u tokens needs %u KV blocks, the pool has %u: lower the context "
             "or give the cache more memory",
             shape->max_seq_tokens, blocks_for(shape, shape->max_seq_tokens), shape->n_blocks);
+    const uint32_t seq_blocks = blocks_for(shape, shape->max_seq_tokens);
+    if (shape->n_window_blocks &&
+        (shape->ring_blocks < 1 || shape->window < 1 || shape->n_window_blocks >= NONE / 4 ||
+         shape->n_window_blocks <
+             (shape->ring_blocks < seq_blocks ? shape->ring_blocks : seq_blocks)))
+        return err_set(why, ERR_INVALID, "windows of %u tokens don't fit %u KV blocks",
+                       shape->window, shape->n_window_blocks);
     struct kv_cache *kv = calloc(1, sizeof *kv);
     if (!kv)
         return err_set(why, ERR_NOMEM, "no memory for the KV block tables");
@@ -97,7 +112,9 @@ enum err kv_open(struct kv_cache **out, const struct kv_shape *shape, struct err
     size_t n_tokens;
     if (mul_size(&n_tokens, shape->n_blocks, shape->block_tokens))
         kv->tokens = calloc(n_tokens, sizeof *kv->tokens);
-    if (!kv->blocks || !kv->buckets || !kv->tokens) {
+    kv->found = calloc(seq_blocks, sizeof *kv->found);
+    if (!kv->blocks || !kv->buckets || !kv->tokens || !kv->found ||
+        window_open(&kv->windows, shape->n_window_blocks)) {
         kv_close(kv);
         return err_set(why, ERR_NOMEM, "no memory for the tables of %u KV blocks", shape->n_blocks);
     }
@@ -118,6 +135,8 @@ void kv_close(struct kv_cache *kv)
     if (!kv)
         return;
     assert(list_empty(&kv->seqs));
+    window_close(&kv->windows);
+    free(kv->found);
     free(kv->blocks);
     free(kv->buckets);
     free(kv->tokens);
@@ -164,6 +183,8 @@ static void unpublish(struct kv_cache *kv, uint32_t id)
         at = &kv->blocks[*at].chain;
     *at = b->chain;
     b->published = false;
+    if (b->window != NONE)
+        window_drop(&kv->windows, b->window);
 }
 
 /* An empty block with one reference. The caller has checked that there is one. */
@@ -205,16 +226,97 @@ static void hold_block(struct kv_cache *kv, uint32_t id)
         lru_remove(kv, id);
 }
 
+/* --- windows -----------------------------------------------------------------------------------
+ */
+
+static bool has_windows(const struct kv_cache *kv)
+{
+    return kv->shape.n_window_blocks > 0;
+}
+
+/* The first block of which the token at n_tokens, a border or not, sees something. One border back:
+ * whoever comes right behind may stop there. */
+static uint32_t first_window(const struct kv_cache *kv, uint32_t n_tokens)
+{
+    const uint32_t bt = kv->shape.block_tokens;
+    return kv_first_seen(kv->shape.window, kv->shape.chunked, n_tokens / bt * bt) / bt;
+}
+
+static uint32_t take_window(struct kv_cache *kv)
+{
+    uint32_t lost, id = window_take(&kv->windows, &lost);
+    if (lost != NONE)
+        kv->blocks[lost].window = NONE;
+    return id;
+}
+
+/* Gives back what the next token no longer sees, and makes room ahead: as far as there are whole
+ * blocks, at most a ring. */
+static void move_window(struct kv_seq *s)
+{
+    struct kv_cache *kv = s->kv;
+    if (!has_windows(kv))
+        return;
+    const uint32_t begin = first_window(kv, s->n_tokens), ring = kv->shape.ring_blocks;
+    for (; s->w_begin < begin && s->w_begin < s->w_end; s->w_begin++)
+        window_release(&kv->windows, s->windows[s->w_begin]);
+    if (s->w_begin < begin)
+        s->w_begin = s->w_end = begin;
+    while (s->w_end < s->n_blocks && s->w_end - s->w_begin < ring)
+        s->windows[s->w_end++] = take_window(kv);
+}
+
+/* Gives back window blocks from the end, down to index `to`. */
+static void cut_window(struct kv_seq *s, uint32_t to)
+{
+    while (s->w_end > s->w_begin && s->w_end > to)
+        window_release(&s->kv->windows, s->windows[--s->w_end]);
+}
+
+/* Room for all that a sequence of n_blocks blocks ever holds at a time. */
+static bool reserve_window(struct kv_seq *s, uint32_t n_blocks)
+{
+    struct kv_cache *kv = s->kv;
+    const uint32_t ring = kv->shape.ring_blocks, want = n_blocks < ring ? n_blocks : ring;
+    if (!has_windows(kv) || want <= s->reserved)
+        return true;
+    if (!window_reserve(&kv->windows, want - s->reserved))
+        return false;
+    s->reserved = want;
+    return true;
+}
+
+/* The whole block at `index` was published, or swapped for its twin: its window block with it. */
+static void publish_window(struct kv_seq *s, uint32_t index)
+{
+    struct kv_cache *kv = s->kv;
+    if (!has_windows(kv) || index < s->w_begin || index >= s->w_end)
+        return;
+    const uint32_t whole = s->table[index], own = s->windows[index];
+    const uint32_t twin = kv->blocks[whole].window;
+    if (twin == NONE) {
+        window_publish(&kv->windows, own, whole);
+        kv->blocks[whole].window = own;
+    } else if (twin != own) {
+        window_hold(&kv->windows, twin);
+        window_release(&kv->windows, own);
+        s->windows[index] = twin;
+    }
+}
+
 /* --- sequences
  * --------------------------------------------------------------------------------------- */
 
 enum err kv_seq_new(struct kv_cache *kv, uint64_t salt, bool shares, struct kv_seq **out)
 {
     size_t n = blocks_for(&kv->shape, kv->shape.max_seq_tokens);
-    struct kv_seq *s = malloc(sizeof *s + n * sizeof s->table[0]);
+    struct kv_seq *s = calloc(1, sizeof *s + n * (has_windows(kv) ? 2 : 1) * sizeof s->table[0]);
     if (!s)
         return ERR_NOMEM;
-    *s = (struct kv_seq){.kv = kv, .salt = salt, .shares = shares};
+    s->kv = kv;
+    s->salt = salt;
+    s->shares = shares;
+    s->windows = has_windows(kv) ? s->table + n : NULL;
     list_push_back(&kv->seqs, &s->link);
     *out = s;
     return ERR_OK;
@@ -222,6 +324,10 @@ enum err kv_seq_new(struct kv_cache *kv, uint64_t salt, bool shares, struct kv_s
 
 void kv_seq_reset(struct kv_seq *s)
 {
+    cut_window(s, 0);
+    s->w_begin = s->w_end = 0;
+    window_unreserve(&s->kv->windows, s->reserved);
+    s->reserved = 0;
     while (s->n_blocks > 0)
         release_block(s->kv, s->table[--s->n_blocks]);
     s->n_tokens = 0;
@@ -263,30 +369,85 @@ static uint32_t find_block(struct kv_cache *kv, const struct prefix *before, uin
     return NONE;
 }
 
-uint32_t kv_seq_attach(struct kv_seq *s, const int32_t *tokens, uint32_t n)
+/* Published blocks that go on from where the sequence ends, into kv->found. Returns how many. */
+static uint32_t find_prefix(struct kv_seq *s, const int32_t *tokens, uint32_t n)
 {
     struct kv_cache *kv = s->kv;
     const uint32_t bt = kv->shape.block_tokens;
-    uint32_t start = s->n_tokens;
+    struct prefix before = prefix_before(s, s->n_tokens / bt);
+    uint32_t n_found = 0;
+    /* strictly less: one token is left to compute */
+    for (uint32_t at = s->n_tokens; at < n && n - at > bt; at += bt) {
+        const uint64_t hash = hash_block(before.hash, tokens + at, bt);
+        const uint32_t id = find_block(kv, &before, hash, tokens + at);
+        if (id == NONE)
+            break;
+        kv->found[n_found++] = id;
+        before = (struct prefix){.root = false, .parent = kv->blocks[id].serial, .hash = hash};
+    }
+    return n_found;
+}
+
+/* How many of the n found can be taken: up to the last border at which the next token's window is
+ * complete. */
+static uint32_t complete_prefix(const struct kv_seq *s, uint32_t n)
+{
+    const struct kv_cache *kv = s->kv;
+    const uint32_t bt = kv->shape.block_tokens, start = s->n_tokens / bt;
+    uint32_t best = 0, from = start; /* all window blocks from `from` on are there */
+    if (!has_windows(kv))
+        return n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (kv->blocks[kv->found[i]].window == NONE)
+            from = start + i + 1;
+        if (from == start || first_window(kv, (start + i + 1) * bt) >= from)
+            best = i + 1;
+    }
+    return best;
+}
+
+/* Takes the window blocks of the first n found that the token behind them sees. */
+static void attach_windows(struct kv_seq *s, uint32_t n)
+{
+    struct kv_cache *kv = s->kv;
+    const uint32_t bt = kv->shape.block_tokens, start = s->n_tokens / bt, end = start + n;
+    const uint32_t begin = first_window(kv, end * bt);
+    if (!has_windows(kv))
+        return;
+    cut_window(s, start); /* what was room only */
+    for (; s->w_begin < begin && s->w_begin < s->w_end; s->w_begin++)
+        window_release(&kv->windows, s->windows[s->w_begin]);
+    if (s->w_begin == s->w_end)
+        s->w_begin = s->w_end = begin > start ? begin : start;
+    for (; s->w_end < end; s->w_end++) {
+        s->windows[s->w_end] = kv->blocks[kv->found[s->w_end - start]].window;
+        window_hold(&kv->windows, s->windows[s->w_end]);
+    }
+}
+
+uint32_t kv_seq_attach(struct kv_seq *s, const int32_t *tokens, uint32_t n)
+{
+    struct kv_cache *kv = s->kv;
+    const uint32_t bt = kv->shape.block_tokens, start = s->n_tokens;
     if (!s->shares || start % bt != 0)
         return 0;
     assert(n <= kv->shape.max_seq_tokens);
-    while (s->n_tokens < n && n - s->n_tokens > bt) { /* strictly: one token is left to compute */
-        uint32_t index = s->n_tokens / bt;
-        struct prefix before = prefix_before(s, index);
-        uint64_t hash = hash_block(before.hash, tokens + s->n_tokens, bt);
-        uint32_t id = find_block(kv, &before, hash, tokens + s->n_tokens);
-        if (id == NONE)
-            break;
-        hold_block(kv, id);
+    const uint32_t take = complete_prefix(s, find_prefix(s, tokens, n)), end = start / bt + take;
+    if (take == 0 || !reserve_window(s, end > s->n_blocks ? end : s->n_blocks))
+        return 0;
+    attach_windows(s, take);
+    for (uint32_t i = 0; i < take; i++) {
+        const uint32_t index = start / bt + i;
+        hold_block(kv, kv->found[i]);
         if (index < s->n_blocks)
             release_block(kv, s->table[index]);
         else
             s->n_blocks++;
-        s->table[index] = id;
-        s->n_tokens += bt;
+        s->table[index] = kv->found[i];
         kv->attached++;
     }
+    s->n_tokens += take * bt;
+    move_window(s); /* room ahead again */
     return s->n_tokens - start;
 }
 
@@ -298,10 +459,11 @@ enum err kv_seq_grow(struct kv_seq *s, uint32_t n_tokens)
     uint32_t want = blocks_for(&kv->shape, n_tokens);
     if (want <= s->n_blocks)
         return ERR_OK;
-    if (want - s->n_blocks > kv->n_free + kv->n_cached)
+    if (want - s->n_blocks > kv->n_free + kv->n_cached || !reserve_window(s, want))
         return ERR_KV_FULL;
     while (s->n_blocks < want)
         s->table[s->n_blocks++] = take_block(kv);
+    move_window(s);
     return ERR_OK;
 }
 
@@ -318,6 +480,7 @@ static void publish(struct kv_seq *s, uint32_t index)
         s->table[index] = twin;
         release_block(kv, id);
         kv->swapped++;
+        publish_window(s, index);
         return;
     }
     struct block *b = &kv->blocks[id];
@@ -326,6 +489,8 @@ static void publish(struct kv_seq *s, uint32_t index)
     b->parent = before.parent;
     b->serial = kv->next_serial++;
     b->hash = hash;
+    b->window = NONE;
+    publish_window(s, index);
     uint32_t *bucket = bucket_of(kv, hash);
     b->chain = *bucket;
     *bucket = id;
@@ -342,6 +507,7 @@ void kv_seq_commit(struct kv_seq *s, const int32_t *tokens, uint32_t n)
         if (in == bt - 1 && s->shares)
             publish(s, index);
     }
+    move_window(s);
 }
 
 uint32_t kv_seq_len(const struct kv_seq *s)
@@ -353,6 +519,22 @@ const uint32_t *kv_seq_blocks(const struct kv_seq *s, uint32_t *n_blocks)
 {
     *n_blocks = s->n_blocks;
     return s->table;
+}
+
+const uint32_t *kv_seq_window_blocks(const struct kv_seq *s)
+{
+    return s->windows;
+}
+
+bool kv_seq_holds_first(const struct kv_seq *s, uint32_t n)
+{
+    for (uint32_t i = 0; i < s->n_blocks; i++)
+        if (s->table[i] < n)
+            return true;
+    for (uint32_t i = s->w_begin; i < s->w_end; i++)
+        if (s->windows[i] < s->kv->shape.ring_blocks)
+            return true;
+    return false;
 }
 
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n)
@@ -369,6 +551,18 @@ enum err kv_vacate(struct kv_cache *kv, uint32_t n)
     for (uint32_t id = 0; id < n; id++)
         if (kv->blocks[id].refs > 0)
             return ERR_KV_FULL;
+    const uint32_t ring = kv->shape.ring_blocks,
+                   n_windows = ring < kv->windows.n_blocks ? ring : kv->windows.n_blocks;
+    for (uint32_t id = 0; id < n_windows; id++)
+        if (kv->windows.blocks[id].refs > 0)
+            return ERR_KV_FULL;
+    for (uint32_t id = 0; id < n_windows; id++) {
+        const uint32_t owner = kv->windows.blocks[id].owner;
+        if (owner == NONE)
+            continue;
+        kv->blocks[owner].window = NONE;
+        window_drop(&kv->windows, id);
+    }
     for (uint32_t id = 0; id < n; id++) {
         if (!kv->blocks[id].published)
             continue;
@@ -394,6 +588,9 @@ void kv_stats(const struct kv_cache *kv, struct kv_stats *out)
         .evicted = kv->evicted,
         .attached = kv->attached,
         .swapped = kv->swapped,
+        .n_window_blocks = kv->windows.n_blocks,
+        .window_held = kv->windows.n_blocks - kv->windows.n_free - kv->windows.n_cached,
+        .window_cached = kv->windows.n_cached,
     };
 }
 
@@ -419,12 +616,67 @@ static bool audit_refs(const struct kv_cache *kv, uint32_t *refs, struct errmsg 
     return true;
 }
 
+/* Of one sequence: its range is what it must be, and published where the whole block is. */
+static bool audit_window(const struct kv_seq *s, uint32_t *refs, struct errmsg *why)
+{
+    const struct kv_cache *kv = s->kv;
+    const uint32_t bt = kv->shape.block_tokens, begin = first_window(kv, s->n_tokens);
+    const uint32_t n_full = s->n_tokens / bt;
+    const uint32_t seen_end = s->n_blocks < s->w_begin + kv->shape.ring_blocks
+                                  ? s->n_blocks
+                                  : s->w_begin + kv->shape.ring_blocks;
+    if (s->w_end - s->w_begin > s->reserved ||
+        (s->n_blocks && (s->w_begin != begin || s->w_end != seen_end)))
+        return err_set(why, ERR_INTERNAL,
+                       "a sequence of %u blocks at %u holds window blocks %u to %u of %u reserved",
+                       s->n_blocks, s->n_tokens, s->w_begin, s->w_end, s->reserved),
+               false;
+    for (uint32_t i = s->w_begin; i < s->w_end; i++) {
+        const uint32_t id = s->windows[i];
+        const bool twin = kv->windows.blocks[id].owner == s->table[i];
+        refs[id]++;
+        if (twin != (i < n_full && s->shares))
+            return err_set(why, ERR_INTERNAL, "window block %u: published %d", id, twin), false;
+    }
+    return true;
+}
+
+static bool audit_windows(const struct kv_cache *kv, struct errmsg *why)
+{
+    const struct window_pool *p = &kv->windows;
+    uint32_t n_free = 0, n_cached = 0, reserved = 0;
+    uint32_t *refs = calloc(p->n_blocks + 1, sizeof *refs);
+    if (!refs)
+        return err_set(why, ERR_NOMEM, "no memory to audit"), false;
+    bool ok = true;
+    for (const struct link *l = kv->seqs.next; ok && p->n_blocks && l != &kv->seqs; l = l->next) {
+        const struct kv_seq *s = list_entry(l, struct kv_seq, link);
+        ok = audit_window(s, refs, why);
+        reserved += s->reserved;
+    }
+    for (uint32_t i = 0; ok && i < p->n_blocks; i++) {
+        const struct window_block *b = &p->blocks[i];
+        if (refs[i] != b->refs || (b->owner != NONE && kv->blocks[b->owner].window != i))
+            ok = !err_set(why, ERR_INTERNAL, "window block %u: %u references, counted %u", i,
+                          b->refs, refs[i]);
+        n_free += b->refs == 0 && b->owner == NONE;
+        n_cached += b->refs == 0 && b->owner != NONE;
+    }
+    free(refs);
+    if (ok && (n_free != p->n_free || n_cached != p->n_cached || reserved != p->reserved))
+        return err_set(why, ERR_INTERNAL,
+                       "windows: %u free of %u, %u cached of %u, %u reserved of %u", n_free,
+                       p->n_free, n_cached, p->n_cached, reserved, p->reserved),
+               false;
+    return ok;
+}
+
 bool kv_audit(const struct kv_cache *kv, struct errmsg *why)
 {
     uint32_t *refs = calloc(kv->shape.n_blocks, sizeof *refs);
     if (!refs)
         return err_set(why, ERR_NOMEM, "no memory to audit"), false;
-    bool ok = audit_refs(kv, refs, why);
+    bool ok = audit_refs(kv, refs, why) && audit_windows(kv, why);
     free(refs);
     uint32_t n_free = 0, n_cached = 0, n_published = 0, in_buckets = 0;
     for (uint32_t id = kv->free_head; id != NONE && n_free <= kv->n_free; id = kv->blocks[id].older)

@@ -15,9 +15,24 @@
  * sequence is published. Children are evicted before their parents: a sequence releases last block
  * first, and whoever holds a block holds its predecessors.
  *
+ * Windows: layers that see the last `window` positions only keep their K and V in a second pool,
+ * with blocks of its own ids (a "window block" of the same positions as a "whole" block):
+ *
+ *   whole   [0][1][2][3][4][5][6]      every block since the start
+ *   window              [4][5][6]      those that the next token sees, and room for a step
+ *
+ * A sequence holds a range of window blocks that moves on with it: what falls out is given back. A
+ * full block that is published publishes its window block along with it; given back, that one stays
+ * cached until its room is needed (oldest first) or its whole block is evicted. A prefix can be
+ * reused up to the last border of a block at which every window block that the next token sees is
+ * still there: right after a sequence that is certain (what the border needs is held one block
+ * longer), for a shorter prefix as long as the pool has room. What misses is computed anew, from
+ * the last border that is complete. Room is counted by reservation: a sequence reserves the most
+ * that it will ever hold (its ring) when it grows, so that moving on never fails.
+ *
  * Promise: blocks of a sequence stay valid until kv_seq_reset() or kv_seq_free(); growth is all or
  * nothing. ERR_KV_FULL is normal flow (the scheduler preempts).
- * Memory: tables in kv_open(), one block table per sequence, nothing per token.
+ * Memory: tables in kv_open(), two block tables per sequence, nothing per token.
  * Thread: scheduler only, no locks. */
 #ifndef MILLRACE_WORKER_KV_KV_CACHE_H
 #define MILLRACE_WORKER_KV_KV_CACHE_H
@@ -33,6 +48,10 @@ struct kv_shape {
     uint32_t n_blocks;       /* of the model's pool; ids 0 .. n_blocks-1 */
     uint32_t block_tokens;   /* 1..4096 */
     uint32_t max_seq_tokens; /* the context: what one sequence may grow to */
+    /* The windows' pool; n_window_blocks 0: none, and the rest means nothing. As the model says
+     * (model_desc): ring_blocks is the most that one sequence needs at a time. */
+    uint32_t n_window_blocks, ring_blocks, window;
+    bool chunked;
 };
 
 /* ERR_INVALID when one sequence of max_seq_tokens would not fit the pool: it could never finish. */
@@ -65,13 +84,19 @@ uint32_t kv_seq_len(const struct kv_seq *s); /* positions attached or committed 
 /* BORROWED until the next call that changes `s`. */
 const uint32_t *kv_seq_blocks(const struct kv_seq *s, uint32_t *n_blocks);
 
+/* Window blocks, indexed as kv_seq_blocks(): entries of positions that the next step sees or writes
+ * are valid. NULL without such a pool. BORROWED until the next call that changes `s`. */
+const uint32_t *kv_seq_window_blocks(const struct kv_seq *s);
+/* Whether the sequence holds what kv_vacate(n) would empty. */
+bool kv_seq_holds_first(const struct kv_seq *s, uint32_t n);
+
 /* The hash under which the block that the sequence computes next (or has begun) will be published;
  * 0 when there is none: not sharing, or tokens[0 .. n) ends before one past its end. Two sequences
  * with equal values are about to compute the same: the later one had better wait. */
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n);
 
-/* Empties the blocks 0 .. n-1, for work that is not a sequence. ERR_KV_FULL: a sequence holds one
- * of them; then nothing has changed. */
+/* Empties the blocks 0 .. n-1, and the first ring of window blocks, for work that is not a
+ * sequence. ERR_KV_FULL: a sequence holds one of them; then nothing has changed. */
 enum err kv_vacate(struct kv_cache *kv, uint32_t n) MUST_CHECK;
 
 struct kv_stats {
@@ -79,6 +104,7 @@ struct kv_stats {
     uint32_t held;                       /* by at least one sequence */
     uint32_t cached;                     /* published, held by nobody: reusable, evictable */
     uint64_t evicted, attached, swapped; /* blocks, since open */
+    uint32_t n_window_blocks, window_held, window_cached;
 };
 void kv_stats(const struct kv_cache *kv, struct kv_stats *out);
 

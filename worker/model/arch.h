@@ -180,8 +180,9 @@ struct arch {
     enum window_kind window;
     uint32_t window_default; /* without the key */
     int window_period;       /* every window_period-th layer sees all (WINDOW_PERIOD) */
-    float local_rope_base;   /* windowed layers turn by this base, unscaled; 0: like the others */
-    bool may_tie;            /* without output.weight the embedding is used */
+    bool chunked;          /* a window is a chunk: positions since the last multiple of its size */
+    float local_rope_base; /* windowed layers turn by this base, unscaled; 0: like the others */
+    bool may_tie;          /* without output.weight the embedding is used */
     const struct tensor_need *tensors; /* up to {0, NEED_END_} */
 };
 
@@ -236,6 +237,15 @@ static inline uint32_t layer_window(const struct hparams *h, const struct arch *
         (a->window == WINDOW_PERIOD && (int)(il + 1) % a->window_period == 0))
         return 0;
     return h->window;
+}
+
+/* The number of layer il among those that have a window too, or have none too. */
+static inline uint32_t layer_number(const struct hparams *h, const struct arch *a, uint32_t il)
+{
+    if (a->window != WINDOW_PERIOD || h->window == 0)
+        return il;
+    const uint32_t whole = il / (uint32_t)a->window_period;
+    return layer_window(h, a, il) ? il - whole : whole;
 }
 
 /* inv_freq [n_rot/2] and mscale of the file's rotation. factors: [n_rot/2] or NULL. `local`: the

@@ -33,6 +33,17 @@ static void product(const struct pass *p, enum slot s, float *y, int ldy, const 
     p->f->ops->matmul(p->f->b, &one, 1, x, ldx, p->rows);
 }
 
+/* Where layer il keeps its K and V. An encoder's are needed by that layer alone. */
+static enum kv_kind kv_kind_of(const struct forward *f, int il)
+{
+    return f->rings && layer_window(f->h, f->a, (uint32_t)il) ? KV_WINDOW : KV_WHOLE;
+}
+
+static int kv_layer_of(const struct forward *f, int il)
+{
+    return f->a->encoder ? 0 : f->rings ? (int)layer_number(f->h, f->a, (uint32_t)il) : il;
+}
+
 /* --- attention ------------------------------------------------------------------------------- */
 
 /* Grouped-query attention (Ainslie et al. 2023), multi-head attention being the case of one query
@@ -58,7 +69,8 @@ static void attention_gqa(const struct pass *p)
     const uint32_t window = layer_window(h, f->a, (uint32_t)p->il);
     const bool local = window && f->a->local_rope_base > 0;
     f->ops->qkv(f->b, &(struct qkv){
-                          .layer = f->a->encoder ? 0 : p->il,
+                          .kind = kv_kind_of(f, p->il),
+                          .layer = kv_layer_of(f, p->il),
                           .n_head = (int)h->n_head,
                           .n_head_kv = (int)h->n_head_kv,
                           .head_k = (int)h->head_k,
@@ -80,7 +92,8 @@ static void attention_gqa(const struct pass *p)
                                                           : 0,
                       });
     f->ops->attention(f->b, &(struct attention){
-                                .layer = f->a->encoder ? 0 : p->il,
+                                .kind = kv_kind_of(f, p->il),
+                                .layer = kv_layer_of(f, p->il),
                                 .n_head = (int)h->n_head,
                                 .q = q,
                                 .out = f->att,
@@ -89,6 +102,7 @@ static void attention_gqa(const struct pass *p)
                                 .scale = h->attn_scale,
                                 .softcap = h->attn_softcap,
                                 .window = (int)window,
+                                .chunked = f->a->chunked,
                                 .causal = h->causal,
                                 .sinks = layer_vector(p->l, ATTN_SINKS),
                             });

@@ -15,6 +15,7 @@ struct forward {
     const struct weights *w;
     const struct backend_ops *ops;
     struct backend *b;
+    bool rings; /* layers with a window keep that alone */
     int max_tok;
 
     /* Device buffers, by row; T = max_tok, U = experts used per token. */

@@ -1,6 +1,8 @@
 /* measure.c - see measure.h. */
 #include "worker/model/measure.h"
 
+#include "shared/base/checked.h"
+
 #include <stdio.h>
 
 /* general.file_type, as the format numbers the mixes. */
@@ -33,13 +35,59 @@ void model_mix_name(char out[32], const struct gguf *g)
     snprintf(out, 32, "%s", qtype_info((uint32_t)most)->name);
 }
 
-struct kv_pool_shape model_kv_shape(const struct hparams *h, const struct arch *a, enum qtype type)
+/* Blocks that `n` positions in a row can touch, wherever they begin. */
+static uint64_t blocks_touched(uint64_t n)
+{
+    return n == 0 ? 0 : (n - 1 + KV_TOKENS - 1) / KV_TOKENS + 1;
+}
+
+enum err model_kv_need(struct kv_need *out, const struct hparams *h, const struct arch *a,
+                       const struct backend_ops *ops, const struct kv_ask *ask, struct errmsg *why)
 {
     const bool mla = a->attn == ATTN_MLA; /* one latent head for all; see forward.c */
-    return (struct kv_pool_shape){.n_layer = a->encoder ? 1 : (int)h->n_layer,
-                                  .n_head_kv = mla ? 1 : (int)h->n_head_kv,
-                                  .head_k = mla ? (int)(h->kv_lora + h->n_rot) : (int)h->head_k,
-                                  .head_v = mla ? (int)h->kv_lora : (int)h->head_v,
-                                  .v_in_k = mla,
-                                  .type = type};
+    const uint32_t context = ask->context ? ask->context : h->n_ctx_train;
+    const uint32_t step = ask->step_tokens ? ask->step_tokens : KV_STEP_DEFAULT;
+    const uint64_t slots = ask->slots ? ask->slots : 1;
+    const int n_layer = a->encoder ? 1 : (int)h->n_layer; /* an encoder's cache lives for a layer */
+    struct kv_need n = {
+        .shape = {.n_head_kv = mla ? 1 : (int)h->n_head_kv,
+                  .head_k = mla ? (int)(h->kv_lora + h->n_rot) : (int)h->head_k,
+                  .head_v = mla ? (int)h->kv_lora : (int)h->head_v,
+                  .v_in_k = mla,
+                  .type = ask->type},
+        .seq_blocks = (uint32_t)(((uint64_t)context + KV_TOKENS - 1) / KV_TOKENS),
+    };
+    int windowed = 0;
+    for (uint32_t il = 0; !a->encoder && il < h->n_layer; il++)
+        windowed += layer_window(h, a, il) > 0;
+    /* A border of a block and not the last token: what a finished block's reader sees is kept. */
+    const uint64_t ring = blocks_touched((uint64_t)h->window + step + KV_TOKENS);
+    if (windowed && ring < n.seq_blocks) {
+        n.ring_blocks = (uint32_t)ring;
+        n.window = h->window;
+        n.chunked = a->chunked;
+    } else {
+        windowed = 0;
+    }
+    n.shape.n_layer[KV_WHOLE] = n_layer - windowed;
+    n.shape.n_layer[KV_WINDOW] = windowed;
+    const uint64_t whole = ask->blocks ? ask->blocks : n.seq_blocks * slots,
+                   rings = n.ring_blocks * (slots + 1);
+    uint64_t bytes[KV_KINDS];
+    for (int k = 0; k < KV_KINDS; k++)
+        n.block_bytes[k] = ops->kv_block_bytes(&n.shape, (enum kv_kind)k);
+    if (whole > UINT32_MAX / KV_TOKENS || rings > UINT32_MAX / KV_TOKENS ||
+        !mul_u64(&bytes[KV_WHOLE], n.block_bytes[KV_WHOLE], whole) ||
+        !mul_u64(&bytes[KV_WINDOW], n.block_bytes[KV_WINDOW], rings) ||
+        !add_u64(&n.bytes, bytes[KV_WHOLE], bytes[KV_WINDOW]))
+        return err_set(why, ERR_RANGE,
+                       "%llu slots of %u tokens: the KV cache is larger than any memory",
+                       (unsigned long long)slots, context);
+    n.shape.n_blocks[KV_WHOLE] = (uint32_t)whole;
+    n.shape.n_blocks[KV_WINDOW] = (uint32_t)rings;
+    n.token_bytes = n.block_bytes[KV_WHOLE] / KV_TOKENS;
+    n.slot_bytes =
+        n.block_bytes[KV_WHOLE] * n.seq_blocks + n.block_bytes[KV_WINDOW] * n.ring_blocks;
+    *out = n;
+    return ERR_OK;
 }

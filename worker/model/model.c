@@ -27,6 +27,7 @@ struct model {
     int32_t *tokens, *pos, *rows; /* [max_step_tokens] */
     struct batch_seq *seqs;       /* [max_seqs] */
     uint32_t *own_blocks;         /* 0, 1, 2 ...: for model_embed() */
+    uint32_t *own_ring;           /* 0 .. kv_ring_blocks-1, again and again; NULL: none */
     float *states;                /* [max_step_tokens, n_embd] and */
     float *pooled;                /* [n_embd] and */
     double *sums;                 /* [n_embd]: for model_embed() */
@@ -120,37 +121,57 @@ static uint64_t free_memory(void)
     return kib << 10;
 }
 
-static enum err open_kv(struct model *m, struct errmsg *why)
+/* As many blocks as were asked for, or enough for every slot, as far as memory goes. */
+static enum err size_kv(const struct model *m, struct kv_need *n, struct errmsg *why)
 {
-    struct model_opts *o = &m->opts;
-    struct kv_pool_shape s = model_kv_shape(&m->h, m->arch, m->opts.kv_type);
-    const uint64_t per_seq = (o->context + KV_TOKENS - 1) / KV_TOKENS,
-                   per_block = m->ops->kv_block_bytes(&s);
-    uint64_t blocks = o->kv_blocks;
-    if (!blocks) {
-        blocks = per_seq * o->max_seqs;
-        /* a fifth stays free for everything else */
-        const uint64_t fit = free_memory() / 5 * 4 / per_block;
-        if (fit && blocks > fit)
-            blocks = fit;
-    }
-    if (!o->kv_blocks && blocks < per_seq) /* who gives a number knows what for */
+    const struct model_opts *o = &m->opts;
+    struct kv_ask ask = {.context = o->context,
+                         .slots = o->max_seqs,
+                         .step_tokens = o->max_step_tokens,
+                         .blocks = o->kv_blocks,
+                         .type = o->kv_type};
+    enum err e = model_kv_need(n, &m->h, m->arch, m->ops, &ask, why);
+    if (e || o->kv_blocks) /* who gives a number knows what for */
+        return e;
+    const uint64_t free = free_memory() / 5 * 4, /* a fifth stays free for everything else */
+        rings = n->block_bytes[KV_WINDOW] * n->shape.n_blocks[KV_WINDOW];
+    if (!free || n->bytes <= free)
+        return ERR_OK;
+    const uint64_t fit =
+        free > rings && n->block_bytes[KV_WHOLE] ? (free - rings) / n->block_bytes[KV_WHOLE] : 0;
+    if (fit < n->seq_blocks)
         return err_set(
             why, ERR_NOMEM,
             "the KV cache has room for %llu tokens, less than one context of %u: lower the context",
-            (unsigned long long)blocks * KV_TOKENS, o->context);
-    if (blocks > UINT32_MAX / KV_TOKENS)
-        return err_set(why, ERR_RANGE, "%llu KV blocks are too many", (unsigned long long)blocks);
-    s.n_blocks = (uint32_t)blocks;
-    m->desc.kv_blocks = s.n_blocks;
-    m->desc.kv_bytes_per_token = per_block / KV_TOKENS;
-    m->desc.kv_bytes = per_block * blocks;
-    m->own_blocks = arena_array(&m->memory, (size_t)per_seq, sizeof *m->own_blocks);
-    if (!m->own_blocks)
+            (unsigned long long)fit * KV_TOKENS, o->context);
+    ask.blocks = fit < UINT32_MAX ? (uint32_t)fit : UINT32_MAX;
+    return model_kv_need(n, &m->h, m->arch, m->ops, &ask, why);
+}
+
+static enum err open_kv(struct model *m, struct errmsg *why)
+{
+    struct kv_need n;
+    const enum err e = size_kv(m, &n, why);
+    if (e)
+        return e;
+    struct model_desc *d = &m->desc;
+    d->kv_blocks = n.shape.n_blocks[KV_WHOLE];
+    d->kv_window_blocks = n.shape.n_blocks[KV_WINDOW];
+    d->kv_ring_blocks = n.ring_blocks;
+    d->kv_window = n.window;
+    d->kv_chunked = n.chunked;
+    d->kv_bytes_per_token = n.token_bytes;
+    d->kv_bytes = n.bytes;
+    m->own_blocks = arena_array(&m->memory, n.seq_blocks, sizeof *m->own_blocks);
+    m->own_ring = n.ring_blocks ? arena_array(&m->memory, n.seq_blocks, sizeof *m->own_ring) : NULL;
+    if (!m->own_blocks || (n.ring_blocks && !m->own_ring))
         return err_set(why, ERR_NOMEM, "no memory for a block table");
-    for (uint32_t i = 0; i < per_seq; i++)
+    for (uint32_t i = 0; i < n.seq_blocks; i++) {
         m->own_blocks[i] = i;
-    return m->ops->kv_open(m->backend, &s, why);
+        if (m->own_ring)
+            m->own_ring[i] = i % n.ring_blocks;
+    }
+    return m->ops->kv_open(m->backend, &n.shape, why);
 }
 
 /* The factors that apply to this context (Ding et al. 2024, "LongRoPE": long ones beyond the
@@ -236,6 +257,7 @@ static enum err open_buffers(struct model *m, struct errmsg *why)
                                   .w = &m->w,
                                   .ops = m->ops,
                                   .b = m->backend,
+                                  .rings = m->desc.kv_ring_blocks > 0,
                                   .max_tok = (int)m->opts.max_step_tokens};
     return forward_open(&m->forward, why);
 }
@@ -338,16 +360,26 @@ static enum err check_seq(const struct model *m, const struct step_seq *s, struc
         if (s->blocks[i] >= m->desc.kv_blocks)
             return err_set(why, ERR_INVALID, "KV block %u: there are %u", s->blocks[i],
                            m->desc.kv_blocks);
+    if (m->desc.kv_ring_blocks) {
+        if (!s->window_blocks)
+            return err_set(why, ERR_INVALID, "no window blocks for %u positions",
+                           s->pos + s->n_tok);
+        for (uint32_t i = kv_first_seen(m->desc.kv_window, m->desc.kv_chunked, s->pos) / KV_TOKENS;
+             i < blocks; i++)
+            if (s->window_blocks[i] >= m->desc.kv_window_blocks)
+                return err_set(why, ERR_INVALID, "KV window block %u: there are %u",
+                               s->window_blocks[i], m->desc.kv_window_blocks);
+    }
     return check_tokens(m, s->tokens, s->n_tok, why);
 }
 
 /* Adds one sequence to the batch; false: it doesn't fit. */
 static bool add_seq(struct model *m, struct batch *b, const int32_t *tokens, uint32_t n_tok,
-                    uint32_t pos, const uint32_t *blocks)
+                    uint32_t pos, const uint32_t *blocks, const uint32_t *window_blocks)
 {
     if (n_tok > m->opts.max_step_tokens - (uint32_t)b->n_tok)
         return false;
-    m->seqs[b->n_seq++] = (struct batch_seq){b->n_tok, (int)n_tok, (int)pos, blocks};
+    m->seqs[b->n_seq++] = (struct batch_seq){b->n_tok, (int)n_tok, (int)pos, blocks, window_blocks};
     memcpy(m->tokens + b->n_tok, tokens, n_tok * sizeof *tokens);
     for (uint32_t i = 0; i < n_tok; i++)
         m->pos[b->n_tok + (int)i] = (int32_t)(pos + i);
@@ -391,7 +423,7 @@ enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
         const enum err e = check_seq(m, s, why);
         if (e)
             return e;
-        if (!add_seq(m, &b, s->tokens, s->n_tok, s->pos, s->blocks))
+        if (!add_seq(m, &b, s->tokens, s->n_tok, s->pos, s->blocks, s->window_blocks))
             return err_set(why, ERR_INVALID, "more than %u tokens in a step",
                            m->opts.max_step_tokens);
         for (uint32_t r = s->n_tok - s->n_logits; r < s->n_tok; r++)
@@ -459,7 +491,7 @@ enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enu
     for (uint32_t at = 0, part; !e && at < n_tok; at += part) {
         struct batch b = new_batch(m);
         part = n_tok - at < most ? n_tok - at : most;
-        add_seq(m, &b, tokens + at, part, at, m->own_blocks);
+        add_seq(m, &b, tokens + at, part, at, m->own_blocks, m->own_ring);
         for (uint32_t i = 0; i < part; i++)
             m->rows[i] = (int32_t)i;
         e = forward_layers(&m->forward, &b, m->rows, (int)part, NULL);

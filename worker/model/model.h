@@ -45,6 +45,11 @@ struct model_desc { /* constant after model_open(); strings borrowed from the mo
     uint32_t n_layer, n_vocab, n_embd;
     uint32_t context_train, context; /* what the file says; what was opened */
     uint32_t kv_blocks;
+    /* Layers with a sliding window keep that alone, in a second pool of blocks (worker/kv): its
+     * size, the most blocks that one sequence needs of it at a time (0: no such layers; then all
+     * below are 0), and what those layers see. */
+    uint32_t kv_window_blocks, kv_ring_blocks, kv_window;
+    bool kv_chunked;
     uint64_t kv_bytes_per_token, kv_bytes;
     enum pooling pooling; /* what the file asks for; POOL_LAST for decoders that don't say */
     uint32_t n_labels;    /* outputs of a reranker's head; 0: none */
@@ -67,6 +72,11 @@ struct step_seq {
     uint32_t pos;           /* positions before it are in the KV cache already */
     const uint32_t *blocks; /* block table: position p lives in blocks[p / KV_BLOCK_TOKENS] */
     uint32_t n_blocks;      /* covers pos + n_tok */
+    const uint32_t *window_blocks; /* the same of the windows' pool, where there is one
+                                      (kv_ring_blocks): n_blocks entries, of which those count that
+                                      hold positions kv_first_seen(pos) .. pos + n_tok - 1. A
+                                      sequence with blocks of its own may use them in a ring: entry
+                                      i is the ring's i % kv_ring_blocks-th. NULL: none */
     uint32_t n_logits; /* rows wanted: of the last n_logits tokens of this call (0, 1, or n_tok for
                           `echo`) */
     float *logits;     /* out: [n_logits, n_vocab]; NULL when n_logits is 0 */
@@ -81,8 +91,8 @@ enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
 
 /* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd];
  * [n_tok, n_embd] for POOL_NONE; [n_labels], the scores of a reranker, for POOL_RANK. POOL_MODEL
- * does as model_desc.pooling says. Uses the KV blocks 0 .. n_tok/KV_BLOCK_TOKENS: no sequence of a
- * step may own them. */
+ * does as model_desc.pooling says. Uses the KV blocks 0 .. n_tok/KV_BLOCK_TOKENS and the window
+ * blocks 0 .. kv_ring_blocks-1: no sequence of a step may own them. */
 enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling,
                      bool normalize, float *out, struct errmsg *why) MUST_CHECK;
 

@@ -228,12 +228,8 @@ void vacate_blocks(struct sched *s, uint32_t n)
     struct link *next;
     for (struct link *l = s->resident.next; l != &s->resident; l = next) {
         struct choice *c = list_entry(l, struct choice, link);
-        uint32_t n_blocks, i = 0;
-        const uint32_t *blocks = kv_seq_blocks(c->kv, &n_blocks);
         next = l->next;
-        while (i < n_blocks && blocks[i] >= n)
-            i++;
-        if (i < n_blocks)
+        if (kv_seq_holds_first(c->kv, n))
             preempt(s, c);
     }
     enum err e = kv_vacate(s->kv, n);
@@ -258,6 +254,7 @@ static void add(struct sched *s, struct choice *c, uint32_t n_tok)
         .logits = last ? s->logits + (size_t)b->n * s->engine->n_vocab : NULL,
     };
     q->blocks = kv_seq_blocks(c->kv, &q->n_blocks);
+    q->window_blocks = kv_seq_window_blocks(c->kv);
     b->who[b->n++] = c;
     b->n_tokens += n_tok;
 }

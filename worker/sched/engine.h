@@ -30,6 +30,8 @@ struct engine {
     void *self;
     uint32_t n_vocab, n_embd, context;
     uint32_t kv_blocks, block_tokens;
+    uint32_t window_blocks, ring_blocks, window; /* kv_shape's; window_blocks 0: no such pool */
+    bool chunked;
     uint32_t max_seqs, max_step_tokens;
     const int32_t *end_tokens; /* borrowed: ids that end a generation */
     size_t n_end_tokens;

@@ -32,7 +32,13 @@ enum err sched_open(struct sched **out, const struct engine *e, const struct sch
     list_init(&s->embeds);
     enum err err = ERR_OK;
     if (!e->is_encoder) {
-        struct kv_shape shape = {e->kv_blocks, e->block_tokens, e->context};
+        struct kv_shape shape = {.n_blocks = e->kv_blocks,
+                                 .block_tokens = e->block_tokens,
+                                 .max_seq_tokens = e->context,
+                                 .n_window_blocks = e->window_blocks,
+                                 .ring_blocks = e->ring_blocks,
+                                 .window = e->window,
+                                 .chunked = e->chunked};
         size_t n_logits;
         err = kv_open(&s->kv, &shape, why);
         if (!err)

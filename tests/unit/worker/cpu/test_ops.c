@@ -196,8 +196,8 @@ static void attend_case(const struct attention_case *c, const float *q, const fl
                              &why),
                      ERR_OK);
     assert_int_equal(o->kv_open(b,
-                                &(struct kv_pool_shape){.n_layer = 2,
-                                                        .n_blocks = 7,
+                                &(struct kv_pool_shape){.n_layer = {2},
+                                                        .n_blocks = {7},
                                                         .n_head_kv = c->n_head_kv,
                                                         .head_k = c->head_k,
                                                         .head_v = c->head_v,
@@ -217,7 +217,7 @@ static void attend_case(const struct attention_case *c, const float *q, const fl
         int32_t pos[POSITIONS];
         for (int i = 0; i < n; i++)
             pos[i] = at + i;
-        const struct batch_seq seq = {0, n, at, blocks};
+        const struct batch_seq seq = {0, n, at, blocks, NULL};
         const struct batch batch = {n, 1, pos, pos, &seq};
         o->upload(b, dq, q + at * nq, (size_t)(n * nq));
         o->upload(b, dk, k + at * nk, (size_t)(n * nk));

@@ -1,6 +1,7 @@
 /* The books of the KV cache, with a shadow of what the engine would have written into each block.
  */
 #include "worker/kv/kv_cache.h"
+#include "worker/window.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +13,8 @@
 static struct kv_cache *open_kv(uint32_t n_blocks, uint32_t block_tokens, uint32_t max_seq)
 {
     struct kv_cache *kv = NULL;
-    struct kv_shape shape = {n_blocks, block_tokens, max_seq};
+    struct kv_shape shape = {
+        .n_blocks = n_blocks, .block_tokens = block_tokens, .max_seq_tokens = max_seq};
     struct errmsg why = {""};
     assert_int_equal(kv_open(&kv, &shape, &why), ERR_OK);
     return kv;
@@ -40,7 +42,9 @@ static void compute(struct kv_seq *s, const int32_t *tokens, uint32_t from, uint
     kv_seq_commit(s, tokens + from, to - from);
 }
 
-static const int32_t count_up[64] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
+static const int32_t count_up[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                     12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+                                     24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35};
 
 static void a_later_equal_prompt_reuses_full_blocks_and_computes_at_least_one_token(void **state)
 {
@@ -230,17 +234,23 @@ static void a_pool_smaller_than_one_context_is_refused(void **state)
     (void)state;
     struct kv_cache *kv = NULL;
     struct errmsg why = {""};
-    assert_int_equal(kv_open(&kv, &(struct kv_shape){3, 4, 13}, &why), ERR_INVALID);
+    assert_int_equal(
+        kv_open(&kv, &(struct kv_shape){.n_blocks = 3, .block_tokens = 4, .max_seq_tokens = 13},
+                &why),
+        ERR_INVALID);
     assert_non_null(strstr(why.text, "needs 4 KV blocks, the pool has 3"));
-    assert_int_equal(kv_open(&kv, &(struct kv_shape){3, 0, 13}, &why), ERR_INVALID);
+    assert_int_equal(kv_open(&kv, &(struct kv_shape){.n_blocks = 3, .max_seq_tokens = 13}, &why),
+                     ERR_INVALID);
 }
 
 /* --- random histories against a shadow
  * --------------------------------------------------------------- */
 
-enum { BLOCKS = 24, BT = 4, CONTEXT = 40, SEQS = 7 };
+enum { BLOCKS = 24, BT = 4, CONTEXT = 40, SEQS = 7, WINDOW_BLOCKS = 26, STEP = 9 };
 
 struct shadow {
+    struct kv_shape shape;
+    uint64_t windows[WINDOW_BLOCKS][BT];
     uint64_t data[BLOCKS]
                  [BT]; /* what a batch-invariant engine writes: a function of salt and prefix */
     struct {
@@ -259,6 +269,17 @@ static uint64_t engine_value(uint64_t salt, const int32_t *tokens, uint32_t p)
     return h;
 }
 
+/* Every position that the token at n (or n, being the last of a full block: at its border) sees. */
+static void check_window(const struct shadow *m, int i, uint32_t n)
+{
+    const uint32_t *table = kv_seq_window_blocks(m->seq[i].s);
+    if (!m->shape.n_window_blocks)
+        return;
+    for (uint32_t p = kv_first_seen(m->shape.window, m->shape.chunked, n); p < n; p++)
+        assert_int_equal(m->windows[table[p / BT]][p % BT],
+                         ~engine_value(m->seq[i].salt, m->seq[i].tokens, p));
+}
+
 static void check_contents(const struct shadow *m, int i)
 {
     uint32_t n_blocks, n = kv_seq_len(m->seq[i].s);
@@ -267,6 +288,7 @@ static void check_contents(const struct shadow *m, int i)
     for (uint32_t p = 0; p < n; p++)
         assert_int_equal(m->data[table[p / BT]][p % BT],
                          engine_value(m->seq[i].salt, m->seq[i].tokens, p));
+    check_window(m, i, n);
 }
 
 static void shadow_compute(struct shadow *m, int i, uint32_t to)
@@ -276,20 +298,28 @@ static void shadow_compute(struct shadow *m, int i, uint32_t to)
     if (to <= from || kv_seq_grow(s, to) != ERR_OK)
         return;
     const uint32_t *table = kv_seq_blocks(s, &n_blocks);
-    for (uint32_t p = from; p < to; p++)
-        m->data[table[p / BT]][p % BT] = engine_value(m->seq[i].salt, m->seq[i].tokens, p);
+    const uint32_t *windows = kv_seq_window_blocks(s);
+    for (uint32_t p = from; p < to; p++) {
+        const uint64_t v = engine_value(m->seq[i].salt, m->seq[i].tokens, p);
+        m->data[table[p / BT]][p % BT] = v;
+        if (windows) {
+            m->windows[windows[p / BT]][p % BT] = ~v;
+            check_window(m, i, p);
+        }
+    }
     kv_seq_commit(s, m->seq[i].tokens + from, to - from);
 }
 
-static void any_history_keeps_the_books_and_the_contents_right(void **state)
+static void walk_histories(struct kv_shape shape)
 {
-    (void)state;
     struct kv_stats st = {0};
     uint64_t attached = 0, evicted = 0, swapped = 0;
     for (unsigned seed = 0; seed < 60; seed++) {
         srand(seed);
-        struct shadow m = {0};
-        struct kv_cache *kv = open_kv(BLOCKS, BT, CONTEXT);
+        struct shadow m = {.shape = shape};
+        struct errmsg why = {""};
+        struct kv_cache *kv = NULL;
+        assert_int_equal(kv_open(&kv, &shape, &why), ERR_OK);
         for (int turn = 0; turn < 1500; turn++) {
             int i = rand() % SEQS;
             if (!m.seq[i].s) {
@@ -320,7 +350,7 @@ static void any_history_keeps_the_books_and_the_contents_right(void **state)
                 break;
             }
             default: {
-                uint32_t to = kv_seq_len(m.seq[i].s) + 1 + rand() % 9;
+                uint32_t to = kv_seq_len(m.seq[i].s) + 1 + rand() % STEP;
                 shadow_compute(&m, i, to < m.seq[i].n ? to : m.seq[i].n);
             }
             }
@@ -335,14 +365,124 @@ static void any_history_keeps_the_books_and_the_contents_right(void **state)
             kv_seq_free(m.seq[k].s);
         kv_stats(kv, &st);
         assert_int_equal(st.held, 0);
+        assert_int_equal(st.window_held, 0);
         kv_close(kv);
     }
     assert_true(attached > 1000 && evicted > 1000 && swapped > 100); /* the paths were walked */
 }
 
+static void any_history_keeps_the_books_and_the_contents_right(void **state)
+{
+    (void)state;
+    walk_histories(
+        (struct kv_shape){.n_blocks = BLOCKS, .block_tokens = BT, .max_seq_tokens = CONTEXT});
+}
+
+static void any_history_with_windows_keeps_the_books_and_the_contents_right(void **state)
+{
+    (void)state;
+    const struct {
+        uint32_t window, n_blocks;
+        bool chunked;
+    } cases[] = {{1, 26, false}, {5, 26, false}, {8, 22, false}, {11, 26, false}, {8, 24, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        walk_histories(
+            (struct kv_shape){.n_blocks = BLOCKS,
+                              .block_tokens = BT,
+                              .max_seq_tokens = CONTEXT,
+                              .n_window_blocks = cases[i].n_blocks,
+                              .ring_blocks = (cases[i].window - 1 + BT - 1 + STEP - 2) / BT + 2,
+                              .window = cases[i].window,
+                              .chunked = cases[i].chunked});
+}
+
+/* 4 tokens a block, a window of 6: what the next token sees is two blocks. */
+static struct kv_cache *open_windows(uint32_t n_window_blocks)
+{
+    struct kv_cache *kv = NULL;
+    struct errmsg why = {""};
+    assert_int_equal(kv_open(&kv,
+                             &(struct kv_shape){.n_blocks = 32,
+                                                .block_tokens = 4,
+                                                .max_seq_tokens = 64,
+                                                .n_window_blocks = n_window_blocks,
+                                                .ring_blocks = 4,
+                                                .window = 6},
+                             &why),
+                     ERR_OK);
+    return kv;
+}
+
+static void a_long_sequence_holds_its_ring_of_window_blocks_and_no_more(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = open_windows(8);
+    struct kv_seq *s = new_seq(kv, 1, true);
+    struct kv_stats st;
+    assert_int_equal(kv_seq_grow(s, 60), ERR_OK);
+    for (uint32_t at = 0; at < 60; at += 4) {
+        kv_seq_commit(s, count_up + at, 4);
+        kv_stats(kv, &st);
+        assert_true(st.window_held <= 4);
+        audit(kv);
+    }
+    assert_int_equal(st.held, 15);
+    kv_seq_free(s);
+    kv_close(kv);
+}
+
+static void a_prefix_is_reused_up_to_a_border_whose_window_is_complete(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = open_windows(8);
+    struct kv_seq *a = new_seq(kv, 1, true), *b = new_seq(kv, 1, true);
+    for (uint32_t at = 0; at < 32; at += 4) /* a ring of 4 blocks: for steps of 4 */
+        compute(a, count_up, at, at + 4);
+    compute(a, count_up, 32, 33);
+    kv_seq_free(a);
+    /* A follow-up of the whole: everything is there. */
+    assert_int_equal(kv_seq_attach(b, count_up, 60), 32);
+    audit(kv);
+    kv_seq_reset(b);
+    /* Another one needs 8 - 4 = 4 of the cached: the oldest go, the end of the prefix stays. */
+    struct kv_seq *c = new_seq(kv, 2, true);
+    for (uint32_t at = 0; at < 16; at += 4)
+        compute(c, count_up, at, at + 4);
+    assert_int_equal(kv_seq_attach(b, count_up, 60), 32);
+    kv_seq_reset(b);
+    /* Of a shorter prompt only what has its window: none, for the first blocks' are gone. */
+    assert_int_equal(kv_seq_attach(b, count_up, 14), 0);
+    audit(kv);
+    kv_seq_free(b);
+    kv_seq_free(c);
+    kv_close(kv);
+}
+
+static void a_window_pool_with_every_ring_reserved_is_full(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = open_windows(8);
+    struct kv_seq *a = new_seq(kv, 1, true), *b = new_seq(kv, 1, true), *c = new_seq(kv, 1, true);
+    assert_int_equal(kv_seq_grow(a, 40), ERR_OK);
+    assert_int_equal(kv_seq_grow(b, 40), ERR_OK);
+    assert_int_equal(kv_seq_grow(c, 1), ERR_KV_FULL);
+    audit(kv);
+    kv_seq_reset(a);
+    assert_int_equal(kv_seq_grow(c, 1), ERR_OK);
+    audit(kv);
+    kv_seq_free(a);
+    kv_seq_free(b);
+    kv_seq_free(c);
+    kv_close(kv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_long_sequence_holds_its_ring_of_window_blocks_and_no_more),
+        cmocka_unit_test(a_prefix_is_reused_up_to_a_border_whose_window_is_complete),
+        cmocka_unit_test(a_window_pool_with_every_ring_reserved_is_full),
+        cmocka_unit_test(any_history_with_windows_keeps_the_books_and_the_contents_right),
         cmocka_unit_test(a_later_equal_prompt_reuses_full_blocks_and_computes_at_least_one_token),
         cmocka_unit_test(blocks_survive_their_sequence_until_room_is_needed),
         cmocka_unit_test(prefixes_are_never_shared_between_salts),

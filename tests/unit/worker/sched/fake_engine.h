@@ -3,15 +3,18 @@
  * The KV pool holds, per position, a hash of all tokens up to it, computed from the hash of the
  * position before as found through the block table. Logits are drawn from that hash. So a sequence
  * that was given a wrong block, or a stale one, or was continued at a wrong position, says
- * something else. Text: token i is the letter 'a'+i (26 of them); END ends; THINK toggles
- * reasoning; NAN_TOKEN in a prompt makes logits that are not numbers; BAD_TOKEN makes the step
- * fail. Stop strings are held back while they may still come. Time: a clock that only steps move.
+ * something else. With a window, the second pool holds the same hashes, and a position that sees a
+ * wrong one through the window's table says something else, too. Text: token i is the letter 'a'+i
+ * (26 of them); END ends; THINK toggles reasoning; NAN_TOKEN in a prompt makes logits that are not
+ * numbers; BAD_TOKEN makes the step fail. Stop strings are held back while they may still come.
+ * Time: a clock that only steps move.
  */
 #ifndef MILLRACE_TESTS_FAKE_ENGINE_H
 #define MILLRACE_TESTS_FAKE_ENGINE_H
 
 #include "shared/base/buf.h"
 #include "worker/sched/sched.h"
+#include "worker/window.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -28,7 +31,8 @@ enum {
 
 struct fake {
     struct engine engine;
-    uint64_t *kv; /* [kv_blocks, block_tokens] */
+    uint64_t *kv;        /* [kv_blocks, block_tokens] */
+    uint64_t *window_kv; /* [window_blocks, block_tokens] */
     uint64_t now_ns, ns_per_token, ns_per_step;
     uint64_t n_steps, n_positions;
     uint32_t max_chunk; /* the largest n_tok seen */
@@ -50,6 +54,24 @@ static inline void fake_logits(const struct fake *f, uint64_t h, bool nan, float
     out[FAKE_THINK] -= 2;
     if (nan)
         out[5] = NAN;
+}
+
+static inline uint64_t *fake_at(uint64_t *kv, const uint32_t *blocks, uint32_t bt, uint32_t p)
+{
+    return &kv[blocks[p / bt] * bt + p % bt];
+}
+
+/* Writes position p, and looks at all that it sees. */
+static inline uint64_t fake_see(struct fake *f, const struct step_seq *q, uint32_t p, uint64_t h)
+{
+    const uint32_t bt = f->engine.block_tokens;
+    if (!f->engine.window_blocks)
+        return h;
+    *fake_at(f->window_kv, q->window_blocks, bt, p) = h;
+    for (uint32_t j = kv_first_seen(f->engine.window, f->engine.chunked, p); j < p; j++)
+        if (*fake_at(f->window_kv, q->window_blocks, bt, j) != *fake_at(f->kv, q->blocks, bt, j))
+            return h ^ 0xbad;
+    return h;
 }
 
 static inline enum err fake_step(void *self, const struct step_seq *seqs, int n, struct errmsg *why)
@@ -75,9 +97,10 @@ static inline enum err fake_step(void *self, const struct step_seq *seqs, int n,
         bool nan = false;
         for (uint32_t t = 0; t < q->n_tok; t++) {
             uint32_t p = q->pos + t;
-            uint64_t before = p ? f->kv[q->blocks[(p - 1) / bt] * bt + (p - 1) % bt] : 77;
+            uint64_t before = p ? *fake_at(f->kv, q->blocks, bt, p - 1) : 77;
             uint64_t h = fake_mix(before, (uint64_t)q->tokens[t]);
-            f->kv[q->blocks[p / bt] * bt + p % bt] = h;
+            *fake_at(f->kv, q->blocks, bt, p) = h;
+            h = fake_see(f, q, p, h);
             nan |= q->tokens[t] == FAKE_NAN;
             if (t + q->n_logits >= q->n_tok)
                 fake_logits(f, h, nan, q->logits + (t + q->n_logits - q->n_tok) * FAKE_VOCAB);
@@ -97,6 +120,8 @@ static inline enum err fake_embed(void *self, const int32_t *ids, uint32_t n, fl
     (void)why;
     for (uint32_t i = 0; i < n && f->engine.embed_uses_kv; i++)
         f->kv[i] = 0xdead;
+    for (uint32_t i = 0; i < f->engine.ring_blocks * f->engine.block_tokens && f->window_kv; i++)
+        f->window_kv[i] = 0xdead;
     out[0] = (float)n, out[1] = (float)ids[0], out[2] = ids[n - 1] == FAKE_NAN ? NAN : 1;
     return ERR_OK;
 }
@@ -212,8 +237,20 @@ static inline void fake_open(struct fake *f, uint32_t slots, uint32_t step_token
     };
 }
 
+/* Of `blocks` window blocks; the ring that a step of the engine's size needs. */
+static inline void fake_open_windows(struct fake *f, uint32_t window, bool chunked, uint32_t blocks)
+{
+    struct engine *e = &f->engine;
+    e->window = window;
+    e->chunked = chunked;
+    e->ring_blocks = (window + e->max_step_tokens + e->block_tokens) / e->block_tokens + 2;
+    e->window_blocks = blocks ? blocks : e->ring_blocks * (e->max_seqs + 1);
+    f->window_kv = calloc((size_t)e->window_blocks * e->block_tokens, sizeof *f->window_kv);
+}
+
 static inline void fake_close(struct fake *f)
 {
+    free(f->window_kv);
     free(f->kv);
 }
 

@@ -136,6 +136,8 @@ static inline uint64_t fake_now(void *user)
 struct room { /* of a harness; zeros: roomy */
     uint32_t slots, step_tokens, blocks, context;
     uint64_t target_ns;
+    uint32_t window, window_blocks; /* window 0: none; window_blocks 0: roomy */
+    bool chunked;
 };
 
 static inline struct harness *harness_open(struct room room)
@@ -144,6 +146,8 @@ static inline struct harness *harness_open(struct room room)
     h->seen = calloc(MAX_SEEN, sizeof *h->seen);
     fake_open(&h->fake, room.slots ? room.slots : 16, room.step_tokens ? room.step_tokens : 64,
               room.blocks ? room.blocks : 512, room.context ? room.context : 128);
+    if (room.window)
+        fake_open_windows(&h->fake, room.window, room.chunked, room.window_blocks);
     struct sched_opts o = {
         .target_ns = room.target_ns, .now_ns = fake_now, .emit = on_event, .user = h};
     struct errmsg why = {""};

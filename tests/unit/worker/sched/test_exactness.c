@@ -55,6 +55,21 @@ static void answers_after_preemption_equal_answers_alone(void **state)
     crowd((struct room){.slots = 8, .step_tokens = 12, .blocks = 33}, 5000, 60, true);
 }
 
+/* A ring of 6 + 7 tokens is 6 blocks; 8 rings for 8 slots would be 48. */
+static void windows_give_what_keeping_everything_gives(void **state)
+{
+    (void)state;
+    crowd((struct room){.slots = 32, .step_tokens = 64, .window = 6}, 1000, 60, false);
+    crowd((struct room){.slots = 8, .step_tokens = 12, .window = 13, .window_blocks = 40}, 2000, 60,
+          false);
+    crowd((struct room){.slots = 3, .step_tokens = 7, .window = 1}, 3000, 40, false);
+    crowd((struct room){.slots = 6, .step_tokens = 10, .window = 8, .chunked = true}, 2000, 60,
+          false);
+    crowd((struct room){.slots = 8, .step_tokens = 12, .blocks = 33, .window = 9}, 5000, 60, true);
+    crowd((struct room){.slots = 8, .step_tokens = 12, .window = 5, .window_blocks = 9}, 5000, 60,
+          true);
+}
+
 static void a_replay_cut_at_any_token_continues_without_a_seam(void **state)
 {
     (void)state;
@@ -177,6 +192,10 @@ static void any_schedule_ends_every_job_exactly_once(void **state)
                             .step_tokens = 12 + seed % 40,
                             .blocks = 33 + seed * 3,
                             .target_ns = seed % 3 ? 9000 : 0};
+        if (seed % 2) {
+            room.window = 1 + seed % 11;
+            room.chunked = seed % 4 == 3;
+        }
         struct harness *h = harness_open(room);
         bool touched[300] = {false};
         unsigned n = 0, dice = seed * 7919 + 1;
@@ -232,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_under_load_equal_answers_alone),
         cmocka_unit_test(answers_after_preemption_equal_answers_alone),
+        cmocka_unit_test(windows_give_what_keeping_everything_gives),
         cmocka_unit_test(a_replay_cut_at_any_token_continues_without_a_seam),
         cmocka_unit_test(text_before_and_after_a_cut_is_the_whole_text),
         cmocka_unit_test(a_replay_that_goes_on_after_its_end_is_refused),
