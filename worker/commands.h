@@ -19,6 +19,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
     X(bench,  "MODEL [-p 512] [-n 128] [-b 1,8,32]", "tokens per second, JSON")                    \
     X(kernelbench, "[--type T,..] [--tokens N,..] [--in N] [--out N] [--mem MIB] [-t N]",          \
       "speed of one matrix product") \
+    X(match, "[--gbnf|--regex] SCHEMA.json < instance", "0: the grammar admits it")               \
     X(dequantize, "TYPE < blocks",                   "blocks of a type to float32")                \
     X(synthesize, "OUT.gguf --preset P --quant Q ...", "a model of random weights; --help")         \
     X(tokenize, "MODEL [--no-add-special] [--parse-special]", "text to ids, JSON")                 \
