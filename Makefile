@@ -136,6 +136,8 @@ $(B)/test/unit/shared/base/test_json_oracle: CMOCKA_LIBS += $(or $(call PC,--lib
 # Programs that tests start (a scripted worker, a load generator): tests/support/NAME_main.c -> build/test/NAME
 $(B)/test/%: $(B)/obj/tests/support/%_main.o $(SUPPORT_OBJ) $(SHARED_OBJ)
 	@mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ -lm -lpthread
+$(B)/tools/wk_%: $(B)/obj/tests/tools/wk_%.o $(WORKER_OBJ) $(SHARED_OBJ)
+	@mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ $(WORKER_LIBS)
 $(B)/tools/%: $(B)/obj/tests/tools/%.o $(SHARED_OBJ)
 	@mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ -lm -lpthread
 

@@ -337,24 +337,29 @@ const struct expr *number_expr(struct expr_grammar *g, const struct number_range
 
 const struct expr *multiples_expr(struct expr_grammar *g, unsigned n, bool positive)
 {
-    /* One rule per remainder; a number may end where it is 0. */
-    uint32_t rule[1000];
-    for (unsigned r = 0; r < n; r++)
-        rule[r] = expr_rule_declare(g);
-    for (unsigned r = 0; r < n; r++) {
-        struct expr_list l = {0};
-        if (r == 0)
-            expr_push(g, &l, expr_empty(g));
-        for (int d = 0; d < 10; d++)
-            expr_push(
-                g, &l,
-                expr_seq2(g, digits(g, d, d), expr_rule(g, rule[(r * 10 + (unsigned)d) % n])));
-        expr_rule_define(g, rule[r], expr_alt(g, l.items, l.n));
+    /* A rule per remainder and number of digits that may follow; it may end where the remainder is
+     * 0. Doubles hold whole numbers of that length exactly. */
+    uint32_t rows[2][MULTIPLES_MAX], *row = rows[0], *below = rows[1];
+    for (int left = 0; left < DOUBLE_DIGITS; left++) {
+        for (unsigned r = 0; r < n; r++) {
+            struct expr_list l = {0};
+            if (r == 0)
+                expr_push(g, &l, expr_empty(g));
+            for (int d = 0; left && d < 10; d++)
+                expr_push(
+                    g, &l,
+                    expr_seq2(g, digits(g, d, d), expr_rule(g, below[(r * 10 + (unsigned)d) % n])));
+            row[r] = expr_rule_declare(g);
+            expr_rule_define(g, row[r], expr_alt(g, l.items, l.n));
+        }
+        uint32_t *swap = row;
+        row = below;
+        below = swap;
     }
     struct expr_list l = {0};
     expr_push(g, &l, digits(g, 0, 0));
     for (int d = 1; d < 10; d++)
-        expr_push(g, &l, expr_seq2(g, digits(g, d, d), expr_rule(g, rule[(unsigned)d % n])));
+        expr_push(g, &l, expr_seq2(g, digits(g, d, d), expr_rule(g, below[(unsigned)d % n])));
     const struct expr *some = expr_alt(g, l.items, l.n);
     return positive ? some : expr_seq2(g, expr_optional(g, expr_lit(g, "-")), some);
 }

@@ -35,7 +35,9 @@ bool range_has(const struct number_range *r, const struct decimal *d);
  * (-1: no limit). */
 const struct expr *number_expr(struct expr_grammar *g, const struct number_range *r, bool integer,
                                int max_frac);
-/* Integers that `n` divides, 1 <= n <= 1000, of up to 16 digits; at least 0 where `positive`. */
+enum { MULTIPLES_MAX = 1000 };
+/* Integers that `n` divides, 1 <= n <= MULTIPLES_MAX, of up to 15 digits; at least 0 where
+ * `positive`. */
 const struct expr *multiples_expr(struct expr_grammar *g, unsigned n, bool positive);
 
 #endif

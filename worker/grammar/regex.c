@@ -348,7 +348,7 @@ static struct part any_text(struct parser *p)
 
 static struct part sequence(struct parser *p, bool top)
 {
-    struct part r = {expr_empty(p->g), 0, 0}, free_text;
+    struct part r = {expr_empty(p->g), 0, 0}, free_text = r;
     struct expr_list l = {0};
     bool open_start = top && !take(p, "^") && !p->whole, open_end = top && !p->whole;
     if (open_start || open_end)

@@ -189,7 +189,8 @@ static const struct expr *multiples(struct schema_ctx *c, const struct json *at,
         }
     }
     bool positive = r->has_lo && r->lo.n_whole == 0 && r->lo.n_frac == 0 && !r->lo_open;
-    if (small_whole(step, &n) && n > 0 && n <= 1000 && !r->has_hi && (positive || !r->has_lo))
+    if (small_whole(step, &n) && n > 0 && n <= MULTIPLES_MAX && !r->has_hi &&
+        (positive || !r->has_lo))
         return multiples_expr(g, (unsigned)n, positive);
     return schema_fail(c, ERR_UNSUPPORTED, at,
                        "'multipleOf' is supported for powers of ten, for whole numbers up to 1000 "
