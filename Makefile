@@ -51,6 +51,7 @@ SQLITE_LIBS   := $(or $(call PC,--libs,sqlite3),-lsqlite3)
 PCRE2_LIBS    := $(or $(call PC,--libs,libpcre2-8),-lpcre2-8)
 UTF8PROC_LIBS := $(or $(call PC,--libs,libutf8proc),-lutf8proc)
 SODIUM_LIBS   := $(or $(call PC,--libs,libsodium),-lsodium)
+CURL_LIBS     := $(or $(call PC,--libs,libcurl),-lcurl)
 CMOCKA_LIBS   := $(or $(call PC,--libs,cmocka),-lcmocka)
 BLAS_CFLAGS   := $(call PC,--cflags,openblas)
 BLAS_LIBS     := $(or $(call PC,--libs,openblas),-lopenblas)
@@ -67,7 +68,7 @@ LLHTTP_CFLAGS += -DLLHTTP_STRICT_MODE=1
 LLHTTP_OBJ    := $(patsubst /usr/share/llhttp/%.c,$(B)/obj/llhttp/%.o,$(LLHTTP_SRC))
 endif
 
-GATEWAY_LIBS := $(UV_LIBS) $(SQLITE_LIBS) $(SODIUM_LIBS) $(LLHTTP_LIBS) -lm -lpthread
+GATEWAY_LIBS := $(UV_LIBS) $(SQLITE_LIBS) $(SODIUM_LIBS) $(CURL_LIBS) $(LLHTTP_LIBS) -lm -lpthread
 WORKER_LIBS  := $(PCRE2_LIBS) $(UTF8PROC_LIBS) $(BLAS_LIBS) -lm -lpthread
 
 # --- sources -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #include "gateway/config.h"
 #include "gateway/auth/host.h"
+#include "gateway/library/library.h"
 #include "gateway/usage/usage.h"
 #include "shared/base/json.h"
 #include <errno.h>
@@ -29,8 +30,10 @@ struct option {
 static const struct option options[] = {
     {"config", "FILE", OPT_FILE, 0, 0, 0, "read options from a JSON file; the command line wins over it"},
     {"listen", "HOST:PORT", OPT_TEXT, AT(listen), 0, 0, "address to serve on (127.0.0.1:8080)"},
-    {"model", "NAME=FILE[,KEY=VALUE]...", OPT_MODEL, 0, 0, 0, "serve a GGUF file under a name; may be repeated (the demo model)"},
+    {"model", "NAME[=FILE][,KEY=VALUE]...", OPT_MODEL, 0, 0, 0, "serve a GGUF file, or a pulled model, under a name; may be repeated (the demo model)"},
     {"data", "DIR", OPT_TEXT, AT(data_dir), 0, 0, "usage records ($XDG_STATE_HOME/millrace or ~/.local/state/millrace)"},
+    {"models-dir", "DIR", OPT_TEXT, AT(models_dir), 0, 0, "where millrace pull puts models ($MILLRACE_MODELS, else DATA/models)"},
+    {"ollama-models", "DIR|auto", OPT_TEXT, AT(ollama_models), 0, 0, "use models of an Ollama folder in place, too; auto: $OLLAMA_MODELS or ~/.ollama/models"},
     {"insecure", NULL, OPT_FLAG, AT(insecure), 0, 0, "serve on an address that others can reach although no keys are configured"},
     {"allow-host", "NAME[,NAME]...", OPT_TEXT, AT(allow_hosts), 0, 0, "Host header values served besides this machine's own, or *"},
     {"cors-origin", "ORIGIN[,ORIGIN]...", OPT_TEXT, AT(cors_origins), 0, 0, "web origins whose pages may read answers, or * (none)"},
@@ -100,7 +103,9 @@ void config_print_help(struct buf *out)
         buf_printf(out, strlen(left) > 28 ? "  %s\n%32s%s\n" : "  %-28s%s%s\n", left,
                    strlen(left) > 28 ? "" : "  ", options[i].help);
     }
-    buf_puts(out, "\nkeys of --model NAME=FILE,KEY=VALUE,...:\n");
+    buf_puts(
+        out,
+        "\nkeys of --model NAME=FILE,KEY=VALUE,... (without =FILE, NAME is a pulled model's):\n");
     for (size_t i = 0; i < N_MODEL_KEYS; i++) {
         char left[64];
         snprintf(left, sizeof(left), "%s=%s", model_keys[i].name, model_keys[i].arg);
@@ -200,9 +205,9 @@ static enum err set_model_key(struct config *c, struct model_config *m, struct s
 static enum err add_model(struct config *c, struct str name, struct str file,
                           struct model_config **out, struct errmsg *why)
 {
-    if (name.n == 0 || file.n == 0)
+    if (name.n == 0 || (file.p && file.n == 0))
         return err_set(why, ERR_INVALID,
-                       "--model: expected NAME=FILE[,KEY=VALUE]..., got '" STR_FMT "'",
+                       "--model: expected NAME[=FILE][,KEY=VALUE]..., got '" STR_FMT "'",
                        STR_ARG(name.n ? name : file));
     if (name.n > 95) /* the usage row's field */
         return err_set(why, ERR_RANGE, "--model: a name has at most 95 bytes");
@@ -216,8 +221,8 @@ static enum err add_model(struct config *c, struct str name, struct str file,
                            STR_ARG(name));
     if (c->n_models == CONFIG_MAX_MODELS)
         return err_set(why, ERR_RANGE, "--model: at most %d models", CONFIG_MAX_MODELS);
-    char *z = keep(c, name, why), *path = z ? keep(c, file, why) : NULL;
-    if (!path)
+    char *z = keep(c, name, why), *path = z && file.p ? keep(c, file, why) : NULL;
+    if (!z || (file.p && !path))
         return ERR_INVALID;
     struct model_config *m = &c->models[c->n_models++];
     *m = (struct model_config){.name = str_of(z), .path = path, .device = "cpu", .replicas = 1};
@@ -225,14 +230,15 @@ static enum err add_model(struct config *c, struct str name, struct str file,
     return ERR_OK;
 }
 
-/* "NAME=FILE,KEY=VALUE,..." */
+/* "NAME=FILE,KEY=VALUE,..." or "NAME,KEY=VALUE,...": then the file is NULL until find_models(). */
 static enum err parse_model(struct config *c, struct str text, struct errmsg *why)
 {
-    const char *eq = memchr(text.p, '=', text.n);
-    struct str name = {text.p, eq ? (size_t)(eq - text.p) : 0};
-    struct str rest = eq ? (struct str){eq + 1, text.n - name.n - 1} : text;
-    const char *comma = memchr(rest.p, ',', rest.n);
-    struct str file = {rest.p, comma ? (size_t)(comma - rest.p) : rest.n};
+    const char *comma = memchr(text.p, ',', text.n);
+    struct str rest = {text.p, comma ? (size_t)(comma - text.p) : text.n};
+    const char *eq = memchr(rest.p, '=', rest.n);
+    struct str name = {text.p, eq ? (size_t)(eq - text.p) : rest.n};
+    struct str file = {eq ? eq + 1 : NULL, eq ? rest.n - name.n - 1 : 0};
+    rest = text;
     struct model_config *m = NULL;
     enum err e = add_model(c, name, file, &m, why);
     while (e == ERR_OK && comma) {
@@ -265,11 +271,11 @@ static enum err file_model(struct config *c, const struct json *v, const char *p
                            struct errmsg *why)
 {
     const struct json *name = json_get(v, "name"), *file = json_get(v, "file");
-    if (!json_is(name, JSON_STRING) || !json_is(file, JSON_STRING))
-        return err_set(why, ERR_INVALID, "%s: each \"model\" needs a \"name\" and a \"file\"",
-                       path);
+    if (!json_is(name, JSON_STRING) || (file && !json_is(file, JSON_STRING)))
+        return err_set(why, ERR_INVALID,
+                       "%s: each \"model\" needs a \"name\", and maybe a \"file\"", path);
     struct model_config *m = NULL;
-    enum err e = add_model(c, name->s, file->s, &m, why);
+    enum err e = add_model(c, name->s, file ? file->s : (struct str){0}, &m, why);
     for (const struct json *k = v->list.first; e == ERR_OK && k; k = k->next) {
         if (k == name || k == file)
             continue;
@@ -400,6 +406,32 @@ static enum err find_worker(struct config *c, struct errmsg *why)
     return ERR_OK;
 }
 
+/* A spec without a file, or whose FILE is not there but reads like a name, means a pulled model. */
+static enum err find_pulled(struct config *c, struct model_config *m, struct errmsg *why)
+{
+    struct library library;
+    struct local_model found;
+    struct model_name name;
+    struct errmsg fault = {0};
+    struct str text = m->path ? str_of(m->path) : m->name;
+    if (m->path && access(m->path, F_OK) == 0)
+        return ERR_OK;
+    enum err e = name_parse(&name, text, &fault);
+    if (e != ERR_OK && m->path)
+        return ERR_OK; /* a path then: whoever opens it says what is wrong */
+    if (e == ERR_OK)
+        e = library_locate(&library, c->models_dir, c->data_dir, c->ollama_models, &fault);
+    if (e == ERR_OK)
+        e = library_find(&found, &library, &name, &fault);
+    if (e == ERR_NOT_FOUND && m->path)
+        return err_set(why, e, "--model " STR_FMT ": there is no file '%s', nor a pulled model",
+                       STR_ARG(m->name), m->path);
+    if (e != ERR_OK)
+        return err_set(why, e, "--model " STR_FMT ": %s", STR_ARG(m->name), fault.text);
+    m->path = arena_strndup(&c->arena, found.path, strlen(found.path));
+    return m->path ? ERR_OK : err_set(why, ERR_NOMEM, "out of memory");
+}
+
 static enum err find_models(struct config *c, struct errmsg *why)
 {
     static const char demo[] = "deploy/models/millrace-tiny-q8_0.gguf";
@@ -414,6 +446,9 @@ static enum err find_models(struct config *c, struct errmsg *why)
             return e;
     }
     for (m = c->models; m < c->models + c->n_models; m++) {
+        enum err e = find_pulled(c, m, why);
+        if (e != ERR_OK)
+            return e;
         const char *const files[] = {m->path, m->chat_template};
         for (int i = 0; i < 2; i++)
             if (files[i] && access(files[i], R_OK) != 0)

@@ -24,6 +24,8 @@ struct config {
     struct model_config models[CONFIG_MAX_MODELS];
     size_t n_models;
     const char *data_dir;
+    const char *models_dir;    /* NULL: $MILLRACE_MODELS, else data_dir/models */
+    const char *ollama_models; /* NULL: none */
     bool insecure;
     bool loopback;                          /* of host */
     const char *allow_hosts, *cors_origins; /* NULL: none */

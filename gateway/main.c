@@ -1,5 +1,7 @@
 /* main.c - millrace: finds the subcommand and runs it. */
 #include "gateway/app.h"
+#include "gateway/library/library.h"
+#include "gateway/pull/pull.h"
 #include "gateway/usage/usage.h"
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +35,8 @@ static const struct command {
 } commands[] = {
     {"serve", cmd_serve, "run the gateway and its workers"},
     {"usage", cmd_usage, "report who used how many tokens of what"},
+    {"pull", cmd_pull, "fetch a model from a registry or a URL"},
+    {"rm", cmd_rm, "remove pulled models"},
 };
 
 static void print_help(FILE *f)
