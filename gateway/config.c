@@ -65,6 +65,8 @@ static const struct model_key model_keys[] = {
     {"threads", "N", KEY_INT, IN(threads), 1, 4096, "threads per worker (cores divided by workers)"},
     {"chat-template", "FILE", KEY_TEXT, IN(chat_template), 0, 0, "Jinja template instead of the model's own"},
     {"kv-type", "TYPE", KEY_TEXT, IN(kv_type), 0, 0, "number type of the KV cache (f16)"},
+    {"pooling", "mean|cls|last", KEY_TEXT, IN(pooling), 0, 0, "it gives embeddings, pooled so (as the file says)"},
+    {"dimensions", "N", KEY_U32, IN(dimensions), 1, 65536, "requests may cut embeddings to N values or more (as known of the model)"},
     {"queue", "N", KEY_U32, IN(queue_limit), 1, 1000000, "requests waiting before new ones get 429 (512)"},
 };
 // clang-format on

@@ -66,21 +66,6 @@ static bool parse_tokens(struct model_args *a, const char *text)
     return a->tokens && parse_list(text, INT32_MAX, add_token, a);
 }
 
-static bool parse_pooling(struct model_args *a, const char *text)
-{
-    static const char *const names[] = {[POOL_NONE] = "none",
-                                        [POOL_MEAN] = "mean",
-                                        [POOL_CLS] = "cls",
-                                        [POOL_LAST] = "last",
-                                        [POOL_RANK] = "rank"};
-    for (size_t i = 0; text && i < sizeof names / sizeof *names; i++)
-        if (strcmp(text, names[i]) == 0) {
-            a->pooling = (enum pooling)i;
-            return true;
-        }
-    return false;
-}
-
 static bool parse_kv_type(struct model_args *a, const char *text)
 {
     const int type = text ? qtype_by_name(text) : -1;
@@ -121,7 +106,7 @@ bool model_args_parse(struct model_args *a, int argc, char **argv, int options)
         else if ((options & OPT_KV_TYPE) && strcmp(o, "--kv-type") == 0)
             ok = parse_kv_type(a, v);
         else if ((options & OPT_POOLING) && strcmp(o, "--pooling") == 0)
-            ok = parse_pooling(a, v);
+            ok = pooling_by_name(v, &a->pooling);
         else if ((options & OPT_POOLING) && strcmp(o, "--normalize") == 0)
             a->normalize = flag = true;
         else if ((options & OPT_BENCH) && strcmp(o, "-p") == 0)

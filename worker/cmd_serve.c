@@ -19,23 +19,30 @@ int cmd_serve(int argc, char **argv)
         .work_fd = -1,
         .news_fd = -1,
         .model = {.device = "cpu", .max_seqs = 32, .max_step_tokens = 512, .kv_type = QTYPE_F16},
+        .embeddings = {.pooling = POOL_MODEL},
     };
     uint64_t shm = 0, work = 0, news = 0, context = 0, slots = 32, threads = 0, step = 512,
-             blocks = 0;
+             blocks = 0, dimensions = 0;
     const struct {
         const char *name;
         uint64_t *value, max;
-    } numbers[] = {{"--shm-fd", &shm, 1 << 20},       {"--work-fd", &work, 1 << 20},
-                   {"--news-fd", &news, 1 << 20},     {"--context", &context, 1 << 24},
-                   {"--slots", &slots, 4096},         {"--threads", &threads, 512},
-                   {"--step-tokens", &step, 1 << 16}, {"--kv-blocks", &blocks, 1 << 30}};
-    const char *kv_type = NULL;
+    } numbers[] = {{"--shm-fd", &shm, 1 << 20},
+                   {"--work-fd", &work, 1 << 20},
+                   {"--news-fd", &news, 1 << 20},
+                   {"--context", &context, 1 << 24},
+                   {"--slots", &slots, 4096},
+                   {"--threads", &threads, 512},
+                   {"--step-tokens", &step, 1 << 16},
+                   {"--kv-blocks", &blocks, 1 << 30},
+                   {"--dimensions", &dimensions, PROTO_MAX_DIMS}};
+    const char *kv_type = NULL, *pooling = NULL;
     const struct {
         const char *name;
         const char **value;
     } texts[] = {{"--device", &o.model.device},
                  {"--chat-template", &o.chat_template},
-                 {"--kv-type", &kv_type}};
+                 {"--kv-type", &kv_type},
+                 {"--pooling", &pooling}};
     if (argc > 1 && strncmp(argv[1], "--", 2) != 0)
         o.path = argv[1];
     for (int i = 2; i < argc; i += 2) {
@@ -74,6 +81,13 @@ int cmd_serve(int argc, char **argv)
         }
         o.model.kv_type = (enum qtype)t;
     }
+    if (pooling && (!pooling_by_name(pooling, &o.embeddings.pooling) ||
+                    o.embeddings.pooling == POOL_NONE || o.embeddings.pooling == POOL_RANK)) {
+        fprintf(stderr, "millrace-worker serve: --pooling '%s': write mean, cls or last\n",
+                pooling);
+        return EXIT_USAGE;
+    }
+    o.embeddings.min_dims = (uint32_t)dimensions;
     o.shm_fd = (int)shm;
     o.work_fd = (int)work;
     o.news_fd = (int)news;

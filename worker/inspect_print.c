@@ -6,9 +6,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *kv_name(const struct inspect_opts *o)
+static const char *kv_name(const struct inspect *r, const struct inspect_opts *o)
 {
-    return qtype_info((uint32_t)o->kv_type)->name;
+    return qtype_info(r->encoder ? QTYPE_F32 : (uint32_t)o->kv_type)->name;
 }
 
 /* --- for people ------------------------------------------------------------------------------ */
@@ -95,7 +95,7 @@ static void put_memory(struct buf *out, const struct inspect *r, const struct in
         buf_printf(
             out,
             " (%s, %" PRIu64 " bytes a token, %" PRIu32 " tokens, %" PRIu32 " slot%s), together ",
-            kv_name(o), r->kv_bytes_per_token, r->context, r->slots, r->slots == 1 ? "" : "s");
+            kv_name(r, o), r->kv_bytes_per_token, r->context, r->slots, r->slots == 1 ? "" : "s");
         put_size(out, r->weight_bytes + r->kv_bytes);
     }
     buf_puts(out, "\n");
@@ -223,7 +223,7 @@ void inspect_json(const struct inspect *r, const struct inspect_opts *o, struct 
     put_bool(out, "tools", r->tools);
     put_bool(out, "reasoning", r->reasoning);
     put_u64(out, "weight_bytes", r->weight_bytes);
-    put_text(out, "kv_type", str_of(kv_name(o)));
+    put_text(out, "kv_type", str_of(kv_name(r, o)));
     put_u64(out, "kv_bytes_per_token", r->kv_bytes_per_token);
     put_u64(out, "context", r->context);
     put_u64(out, "slots", r->slots);

@@ -31,6 +31,7 @@ bool api_before(struct http_request *r, const struct http_route *route, void *ap
 bool api_find_model(const struct api *api, struct str name, struct model_status *out);
 
 http_handler api_chat, api_completions;          /* chat.c, completions.c */
+http_handler api_embeddings;                     /* embeddings.c */
 http_handler api_models, api_model;              /* models.c */
 http_handler api_health, api_ready, api_metrics; /* health.c */
 

@@ -42,7 +42,7 @@ static void put_request_json(struct buf *out, const struct api_params *p)
     buf_putc(out, '}');
 }
 
-static void put_tokens(struct buf *body, const struct json *list)
+void api_put_tokens(struct buf *body, enum job_section kind, const struct json *list)
 {
     size_t n = list->list.count, i = 0;
     int32_t *tokens = calloc(n, sizeof(*tokens));
@@ -52,7 +52,7 @@ static void put_tokens(struct buf *body, const struct json *list)
     }
     for (const struct json *t = list->list.first; t; t = t->next)
         tokens[i++] = (int32_t)t->i;
-    body_section(body, SECTION_PROMPT_TOKENS, tokens, n * sizeof(*tokens));
+    body_section(body, kind, tokens, n * sizeof(*tokens));
     free(tokens);
 }
 
@@ -75,7 +75,9 @@ static void put_logit_bias(struct buf *body, const struct json *object)
 enum err api_build_body(const struct api_params *p, struct buf *body)
 {
     body_begin(body, &p->head);
-    if (p->messages) {
+    if (p->input) {
+        api_put_inputs(body, p->input);
+    } else if (p->messages) {
         struct buf request = {0};
         put_request_json(&request, p);
         body->failed |= request.failed;
@@ -84,7 +86,7 @@ enum err api_build_body(const struct api_params *p, struct buf *body)
     } else if (p->prompt->kind == JSON_STRING) {
         body_section(body, SECTION_PROMPT_TEXT, p->prompt->s.p, p->prompt->s.n);
     } else {
-        put_tokens(body, p->prompt);
+        api_put_tokens(body, SECTION_PROMPT_TOKENS, p->prompt);
     }
     for (int i = 0; i < p->n_stops; i++)
         body_section(body, SECTION_STOP, p->stops[i].p, p->stops[i].n);

@@ -115,6 +115,12 @@ enum api_error api_error_of(enum err e)
     }
 }
 
+enum api_error api_error_of_job(enum err e, enum job_param p)
+{
+    /* Not the parameter is unsupported, but what it names. */
+    return e == ERR_UNSUPPORTED && p == PARAM_MODEL ? API_UNSUPPORTED_VALUE : api_error_of(e);
+}
+
 const char *api_param_of(enum job_param p, bool is_chat)
 {
     switch (p) {
@@ -136,6 +142,12 @@ const char *api_param_of(enum job_param p, bool is_chat)
         return "input";
     case PARAM_STOP:
         return "stop";
+    case PARAM_DIMENSIONS:
+        return "dimensions";
+    case PARAM_MODEL:
+        return "model";
+    case PARAM_COUNT_:
+        break;
     }
     return NULL;
 }

@@ -73,6 +73,7 @@ void api_error_reply_later(struct http_request *r, enum api_error e, const char 
 
 /* What a worker or the dispatcher reports. */
 enum api_error api_error_of(enum err e);
+enum api_error api_error_of_job(enum err e, enum job_param p);
 const char *api_param_of(enum job_param p, bool is_chat); /* NULL: none */
 
 /* struct http_options.error: faults found by the HTTP server itself. */

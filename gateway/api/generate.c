@@ -1,8 +1,8 @@
 #include "gateway/api/generate.h"
+#include "gateway/api/submit.h"
 #include "shared/base/clock.h"
 #include <math.h>
 #include <stdio.h>
-#include <strings.h>
 
 /* ---- the end ----------------------------------------------------------------------------------
  */
@@ -20,17 +20,6 @@ static void gen_end(struct gen *g)
             buf_fini(&c->more[k]);
     }
     g->job = NULL;
-}
-
-static void note_usage(struct gen *g, const struct job_usage *u)
-{
-    http_note(g->r, KV_U("prompt", u->prompt_tokens));
-    http_note(g->r, KV_U("cached", u->cached_tokens));
-    http_note(g->r, KV_U("completion", u->completion_tokens));
-    http_note(g->r, KV_U("queue_ms", u->queue_ns / 1000000));
-    http_note(g->r, KV_U("ttft_ms", u->ttft_ns / 1000000));
-    if (u->failovers)
-        http_note(g->r, KV_U("failovers", u->failovers));
 }
 
 /* ---- writing a stream
@@ -141,7 +130,7 @@ static void on_finished(void *user, const struct job_usage *u)
     struct gen *g = user;
     struct http_request *r = g->r;
     struct buf *b = scratch(g);
-    note_usage(g, u);
+    api_note_usage(g->r, u);
     http_note(r, KV_S("finish", gen_finish_name(g->choices[0].reason)));
     if (g->stream) {
         if (g->include_usage)
@@ -174,13 +163,13 @@ static void on_failed(void *user, enum err e, enum job_param param, const char *
 {
     struct gen *g = user;
     struct http_request *r = g->r;
-    enum api_error error = api_error_of(e);
-    const char *where = api_param_of(param, g->dialect->bit == FOR_CHAT);
-    note_usage(g, u);
+    const bool is_chat = g->dialect->bit == FOR_CHAT;
+    api_note_usage(g->r, u);
     if (g->begun) {
+        enum api_error error = api_error_of_job(e, param);
         struct buf *b = scratch(g);
         buf_puts(b, "data: ");
-        api_error_put(b, error, where, message);
+        api_error_put(b, error, api_param_of(param, is_chat), message);
         buf_puts(b, "\n\n");
         if (api_error_code(error))
             http_note(r, KV_S("code", api_error_code(error)));
@@ -190,11 +179,7 @@ static void on_failed(void *user, enum err e, enum job_param param, const char *
         return;
     }
     gen_end(g);
-    int status = api_error_status(error);
-    if (status == 429 || status == 503)
-        api_error_reply_later(r, error, message, 1);
-    else
-        api_error_reply(r, error, where, message);
+    api_reply_failed(r, e, param, is_chat, message);
 }
 
 /* ---- the start
@@ -207,48 +192,6 @@ static void fingerprint(struct gen *g, const struct model_status *s)
     h = h * 31 + (uint64_t)s->created + str_hash(s->name);
     snprintf(g->fingerprint, sizeof(g->fingerprint), "fp_%010llx",
              (unsigned long long)(h & 0xffffffffffu));
-}
-
-static bool is_json(const struct http_request *r)
-{
-    const struct str *type = http_header_get(r, "content-type");
-    if (!type || type->n == 0) /* curl without -H says x-www-form-urlencoded; nobody says nothing */
-        return true;
-    size_t n = 0;
-    while (n < type->n && type->p[n] != ';' && type->p[n] != ' ')
-        n++;
-    return n == 16 && strncasecmp(type->p, "application/json", 16) == 0;
-}
-
-static void refuse_submit(struct http_request *r, enum err e, struct str model, uint32_t retry_s)
-{
-    char text[256];
-    struct str name = fault_cut(model, 128);
-    enum api_error error = api_error_of(e);
-    switch (e) {
-    case ERR_NOT_FOUND:
-        snprintf(text, sizeof(text),
-                 "The model `" STR_FMT "` does not exist or you do not have access to it.",
-                 STR_ARG(name));
-        api_error_reply(r, error, NULL, text);
-        return;
-    case ERR_FULL:
-        api_error_reply_later(r, error, "The queue of this model is full; please retry later.",
-                              retry_s);
-        return;
-    case ERR_CLOSED:
-        api_error_reply_later(r, error, "The server is shutting down; please retry.", 1);
-        return;
-    case ERR_AGAIN:
-        api_error_reply_later(
-            r, error, "The model can't be loaded at the moment; please retry later.", retry_s);
-        return;
-    case ERR_RANGE:
-        api_error_reply(r, error, NULL, "The request is too large.");
-        return;
-    default:
-        api_error_reply_later(r, error, "The server is out of memory; please retry later.", 1);
-    }
 }
 
 static struct gen *new_gen(struct http_request *r, struct api *api, const struct dialect *dialect,
@@ -302,9 +245,10 @@ static enum err submit(struct gen *g, const struct api_params *p, uint32_t *retr
 }
 
 /* Everything that needs the parsed JSON, which is large and is freed right after. */
-static void start_with(struct http_request *r, struct api *api, const struct dialect *dialect,
+static void start_with(struct http_request *r, struct api *api, const void *arg,
                        const struct json *root)
 {
+    const struct dialect *dialect = arg;
     struct api_params p;
     struct api_fault fault;
     struct model_status status;
@@ -314,16 +258,14 @@ static void start_with(struct http_request *r, struct api *api, const struct dia
         return;
     }
     if (!api_find_model(api, p.model, &status)) {
-        refuse_submit(r, ERR_NOT_FOUND, p.model, 0);
+        api_refuse_submit(r, api, ERR_NOT_FOUND, p.model, 0);
         return;
     }
     struct gen *g = new_gen(r, api, dialect, &p, &status);
     enum err e = g ? submit(g, &p, &retry_s) : ERR_NOMEM;
     http_note(r, KV_S("model", g ? g->model.p : ""));
     if (e) {
-        if (e == ERR_FULL && g->metrics)
-            g->metrics->refused++;
-        refuse_submit(r, e, p.model, retry_s);
+        api_refuse_submit(r, api, e, p.model, retry_s);
         return;
     }
     http_note(r, KV_S("stream", g->stream ? "true" : "false"));
@@ -338,26 +280,7 @@ static void start_with(struct http_request *r, struct api *api, const struct dia
 
 void gen_start(struct http_request *r, struct api *api, const struct dialect *dialect)
 {
-    struct arena a;
-    struct json *root;
-    struct errmsg why = {0};
-    const struct json_limits limits = {.max_depth = 64, .max_nodes = API_MAX_NODES};
-    if (!is_json(r)) {
-        api_error_reply(r, API_MEDIA_TYPE, NULL,
-                        "Unsupported content type: send the body as 'application/json'.");
-        return;
-    }
-    arena_init(&a, 0);
-    enum err e = json_parse(&root, &a, r->body.p, r->body.n, &limits, &why);
-    if (e == ERR_OK) {
-        start_with(r, api, dialect, root);
-    } else {
-        char text[320];
-        snprintf(text, sizeof(text), "We could not parse the JSON body of your request: %s.",
-                 r->body.n ? why.text : "it is empty");
-        api_error_reply(r, API_MALFORMED, NULL, text);
-    }
-    arena_fini(&a);
+    api_with_json(r, api, dialect, start_with);
 }
 
 /* ---- for the dialects

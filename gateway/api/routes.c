@@ -6,6 +6,7 @@
 const struct http_route api_routes[] = {
     { HTTP_POST_, "/v1/chat/completions", api_chat,        8u << 20, 0 },
     { HTTP_POST_, "/v1/completions",      api_completions, 8u << 20, 0 },
+    { HTTP_POST_, "/v1/embeddings",       api_embeddings,  8u << 20, 0 },
     { HTTP_GET_,  "/v1/models",           api_models,      0,        0 },
     { HTTP_GET_,  "/v1/models/*",         api_model,       0,        0 },
     { HTTP_GET_,  "/healthz",             api_health,      0,        ROUTE_OPEN },

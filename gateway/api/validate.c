@@ -27,6 +27,7 @@ struct field {
 #define P(field)    offsetof(struct api_params, field)
 #define H(field)    offsetof(struct api_params, head.field)
 #define BOTH        (FOR_CHAT | FOR_COMPLETIONS)
+#define ALL         (FOR_CHAT | FOR_COMPLETIONS | FOR_EMBEDDINGS)
 #define MAX_TOKENS_ 2147483647.0
 
 typedef bool taker(const struct json *v, struct api_params *p, struct api_fault *f);
@@ -34,14 +35,17 @@ static taker take_model, take_messages, take_prompt, take_stop, take_logit_bias,
     take_top_k, take_top_logprobs, take_logprobs_count, take_stream_options, take_tools,
     take_tool_choice, take_response_format, take_store, take_service_tier, take_metadata,
     take_template_kwargs, take_reasoning_effort, take_verbosity, take_parallel, take_modalities,
-    take_suffix, take_flag_echo, take_flag_ignore_eos;
+    take_suffix, take_flag_echo, take_flag_ignore_eos, take_input, take_encoding_format;
 
 // clang-format off
 static const struct field fields[] = {
     /* name                   where            kind      min    max    stored at, or taken by */
-    {"model",                 BOTH,            F_CUSTOM, 0, 0, 0, take_model},
+    {"model",                 ALL,             F_CUSTOM, 0, 0, 0, take_model},
     {"messages",              FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_messages},
     {"prompt",                FOR_COMPLETIONS, F_CUSTOM, 0, 0, 0, take_prompt},
+    {"input",                 FOR_EMBEDDINGS,  F_CUSTOM, 0, 0, 0, take_input},
+    {"encoding_format",       FOR_EMBEDDINGS,  F_CUSTOM, 0, 0, 0, take_encoding_format},
+    {"dimensions",            FOR_EMBEDDINGS,  F_U32,    1, PROTO_MAX_DIMS, H(dimensions), NULL},
     {"temperature",           BOTH,            F_FLOAT,  0, 2, H(temperature), NULL},
     {"top_p",                 BOTH,            F_FLOAT,  0, 1, H(top_p), NULL},
     {"min_p",                 BOTH,            F_FLOAT,  0, 1, H(min_p), NULL},
@@ -76,7 +80,7 @@ static const struct field fields[] = {
     {"store",                 FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_store},
     {"service_tier",          FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_service_tier},
     {"metadata",              FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_metadata},
-    {"user",                  BOTH,            F_TEXT,   0, 512, P(user), NULL},
+    {"user",                  ALL,             F_TEXT,   0, 512, P(user), NULL},
     {"safety_identifier",     FOR_CHAT,        F_TEXT,   0, 64, P(safety_identifier), NULL},
     {"prompt_cache_key",      FOR_CHAT,        F_TEXT,   0, 512, P(cache_key), NULL},
     /* Hints about cost and speed: the answer is the same without them. */
@@ -104,8 +108,8 @@ static const struct field *find_field(struct str name, enum dialect_bit dialect)
 /* ---- simple kinds
  * -------------------------------------------------------------------------------- */
 
-static bool in_range_int(const struct json *v, const char *param, int64_t min, int64_t max,
-                         struct api_fault *f)
+bool api_in_range_int(const struct json *v, const char *param, int64_t min, int64_t max,
+                      struct api_fault *f)
 {
     if (v->kind != JSON_INT)
         return fault_type(f, param, "an integer", v);
@@ -181,7 +185,7 @@ static bool take_field(const struct field *row, const struct json *v, struct api
         return true;
     }
     case F_U32: {
-        if (!in_range_int(v, row->name, (int64_t)row->min, (int64_t)row->max, f))
+        if (!api_in_range_int(v, row->name, (int64_t)row->min, (int64_t)row->max, f))
             return false;
         uint32_t n = (uint32_t)v->i;
         memcpy(at, &n, sizeof(n));
@@ -244,10 +248,25 @@ static bool take_prompt(const struct json *v, struct api_params *p, struct api_f
                              "Several prompts in one request are not supported: send one request "
                              "for each.");
         snprintf(param, sizeof(param), "prompt[%d]", i);
-        if (!in_range_int(t, param, 0, INT32_MAX, f))
+        if (!api_in_range_int(t, param, 0, INT32_MAX, f))
             return false;
     }
     p->prompt = v;
+    return true;
+}
+
+static bool take_input(const struct json *v, struct api_params *p, struct api_fault *f)
+{
+    p->input = v;
+    return api_check_input(v, f);
+}
+
+static bool take_encoding_format(const struct json *v, struct api_params *p, struct api_fault *f)
+{
+    static const char *const values[] = {"float", "base64"};
+    if (!one_of(v, "encoding_format", values, 2, "'float' and 'base64'", f))
+        return false;
+    p->base64 = str_is(v->s, "base64");
     return true;
 }
 
@@ -326,7 +345,7 @@ static bool take_seed(const struct json *v, struct api_params *p, struct api_fau
 
 static bool take_n(const struct json *v, struct api_params *p, struct api_fault *f)
 {
-    if (!in_range_int(v, "n", 1, PROTO_MAX_CHOICES, f))
+    if (!api_in_range_int(v, "n", 1, PROTO_MAX_CHOICES, f))
         return false;
     p->head.n = (uint16_t)v->i;
     return true;
@@ -335,7 +354,7 @@ static bool take_n(const struct json *v, struct api_params *p, struct api_fault 
 /* -1 and 0 both mean "all": vLLM's and llama.cpp's spelling. */
 static bool take_top_k(const struct json *v, struct api_params *p, struct api_fault *f)
 {
-    if (!in_range_int(v, "top_k", -1, INT32_MAX, f))
+    if (!api_in_range_int(v, "top_k", -1, INT32_MAX, f))
         return false;
     p->head.top_k = v->i < 0 ? 0 : (int32_t)v->i;
     return true;
@@ -343,7 +362,7 @@ static bool take_top_k(const struct json *v, struct api_params *p, struct api_fa
 
 static bool take_top_logprobs(const struct json *v, struct api_params *p, struct api_fault *f)
 {
-    if (!in_range_int(v, "top_logprobs", 0, PROTO_MAX_TOP_LOGPROBS, f))
+    if (!api_in_range_int(v, "top_logprobs", 0, PROTO_MAX_TOP_LOGPROBS, f))
         return false;
     p->head.top_logprobs = (uint16_t)v->i;
     p->has_top_logprobs = true;
@@ -353,7 +372,7 @@ static bool take_top_logprobs(const struct json *v, struct api_params *p, struct
 /* Completions: the number is the alternatives per token; 0 gives the chosen tokens alone. */
 static bool take_logprobs_count(const struct json *v, struct api_params *p, struct api_fault *f)
 {
-    if (!in_range_int(v, "logprobs", 0, 5, f))
+    if (!api_in_range_int(v, "logprobs", 0, 5, f))
         return false;
     p->head.top_logprobs = (uint16_t)v->i;
     p->logprobs = true;
@@ -564,6 +583,8 @@ static bool check_together(enum dialect_bit dialect, struct api_params *p, struc
         return fault_missing(f, "messages");
     if (dialect == FOR_COMPLETIONS && !p->prompt)
         return fault_missing(f, "prompt");
+    if (dialect == FOR_EMBEDDINGS && !p->input)
+        return fault_missing(f, "input");
     if (p->has_stream_options && !p->stream)
         return fault_set(
             f, API_VALUE, "stream_options",
@@ -611,7 +632,9 @@ bool api_validate(const struct json *root, enum dialect_bit dialect, struct api_
 {
     *fault = (struct api_fault){0};
     *out = (struct api_params){
-        .head = {.kind = dialect == FOR_CHAT ? JOB_CHAT : JOB_COMPLETION,
+        .head = {.kind = dialect == FOR_CHAT          ? JOB_CHAT
+                         : dialect == FOR_COMPLETIONS ? JOB_COMPLETION
+                                                      : JOB_EMBEDDING,
                  .n = 1,
                  .temperature = 1,
                  .top_p = 1,
@@ -629,8 +652,8 @@ bool api_validate(const struct json *root, enum dialect_bit dialect, struct api_
             snprintf(param, sizeof(param), STR_FMT, STR_ARG(key));
             return fault_set(fault, API_UNKNOWN, param, "Unknown parameter: '%s'.", param);
         }
-        bool required =
-            row->take == take_messages || row->take == take_model || row->take == take_prompt;
+        bool required = row->take == take_messages || row->take == take_model ||
+                        row->take == take_prompt || row->take == take_input;
         if (v->kind == JSON_NULL && !required)
             continue;
         if (!take_field(row, v, out, fault))

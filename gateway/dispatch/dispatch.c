@@ -90,9 +90,11 @@ static enum err build_argv(struct model_entry *m, struct errmsg *why)
     const struct {
         const char *option;
         uint64_t value;
-    } numbers[] = {
-        {"--context", c->context}, {"--slots", m->slots}, {"--threads", (uint64_t)c->threads}};
-    enum { MAX_ARGS = 20 };
+    } numbers[] = {{"--context", c->context},
+                   {"--slots", m->slots},
+                   {"--threads", (uint64_t)c->threads},
+                   {"--dimensions", c->dimensions}};
+    enum { MAX_ARGS = 24 };
     m->argv = calloc(MAX_ARGS, sizeof(*m->argv));
     m->argv_text = calloc(MAX_ARGS, sizeof(*m->argv_text));
     if (!m->argv || !m->argv_text)
@@ -111,8 +113,10 @@ static enum err build_argv(struct model_entry *m, struct errmsg *why)
         m->argv[n++] = numbers[i].option;
         m->argv[n++] = text;
     }
-    const char *const options[][2] = {
-        {"--device", c->device}, {"--kv-type", c->kv_type}, {"--chat-template", c->chat_template}};
+    const char *const options[][2] = {{"--device", c->device},
+                                      {"--kv-type", c->kv_type},
+                                      {"--chat-template", c->chat_template},
+                                      {"--pooling", c->pooling}};
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         if (!options[i][1])
             continue;

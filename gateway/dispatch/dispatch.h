@@ -17,6 +17,8 @@ struct model_config {
     int threads;               /* per worker; 0: cores / workers */
     const char *chat_template; /* file; NULL: the model's own */
     const char *kv_type;       /* NULL: f16 */
+    const char *pooling;       /* NULL: as the file says; "mean", "cls", "last": it embeds */
+    uint32_t dimensions;       /* embeddings may be cut to so many values; 0: as known of it */
     uint32_t queue_limit;      /* jobs waiting in the gateway; 0: 512 */
 };
 

@@ -61,6 +61,9 @@ struct job {
     struct job_sink sink;
     struct usage_row *row; /* in the journal; NULL once ended */
     struct choice *choices;
+    /* Embedding jobs: inputs there are, told by the worker of this attempt, told to the sink. */
+    uint32_t n_inputs, next_input, n_embedded, n_dims;
+    uint32_t embedded_tokens; /* of the inputs told to the sink */
     uint64_t prefixes[JOB_MAX_PREFIXES];
     uint32_t n_prefixes;
     uint32_t board_seqs; /* sequences counted on its member */
@@ -139,7 +142,7 @@ struct job_end {
 void job_finish(struct job *j, const struct job_end *end);
 void job_free_dead(struct dispatch *d); /* empties the graveyard */
 void job_fill_usage(const struct job *j, struct job_usage *u);
-uint32_t job_tokens(const struct job *j); /* sum over choices */
+uint32_t job_tokens(const struct job *j); /* delivered so far: what says that a job gets on */
 
 /* dispatch.c */
 bool model_any_up(const struct model_entry *m);

@@ -3,6 +3,7 @@
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/utf8.h"
+#include "shared/ipc/body.h"
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,7 +74,7 @@ void job_set_state(struct job *j, enum job_state state, struct member *on)
 
 uint32_t job_tokens(const struct job *j)
 {
-    uint32_t n = 0;
+    uint32_t n = j->embedded_tokens;
     for (uint32_t c = 0; c < j->head.n; c++)
         n += j->choices[c].n;
     return n;
@@ -136,6 +137,17 @@ static void fill_row(struct usage_row *row, const struct job *j, const struct jo
     sodium_bin2hex(row->id, sizeof(row->id), r, sizeof(r));
 }
 
+static uint32_t count_inputs(const struct job *j)
+{
+    const struct body b = {.sections = (const unsigned char *)j->body.p + sizeof(j->head),
+                           .n = j->body.n - sizeof(j->head)};
+    struct body_part part;
+    uint32_t n = 0;
+    for (size_t at = 0; body_next(&b, &at, &part);)
+        n += part.kind == SECTION_INPUT_TEXT || part.kind == SECTION_INPUT_TOKENS;
+    return n;
+}
+
 static void job_free(struct job *j)
 {
     if (j->choices)
@@ -196,6 +208,8 @@ enum err job_submit(struct dispatch *d, struct job_spec *spec, const struct job_
         j->head.cache_salt = keyed_hash(d, 1, spec->key_id.p ? spec->key_id.p : "", spec->key_id.n);
     memcpy(body.p, &j->head, sizeof(j->head));
     j->body = body;
+    if (head.kind == JOB_EMBEDDING)
+        j->n_inputs = count_inputs(j);
     j->sink = *sink;
     j->choices = choices;
     j->row = row;
@@ -277,7 +291,8 @@ static void write_row(struct job *j, enum usage_outcome outcome, const char *cau
         snprintf(row->cause, sizeof(row->cause), "%s", cause);
     if (outcome == USAGE_FINISHED) {
         static const char *const names[] = {"stop", "length", "tool_calls", "cancelled"};
-        snprintf(row->finish, sizeof(row->finish), "%s", names[j->choices[0].reason & 3]);
+        if (j->head.kind != JOB_EMBEDDING) /* its end has no reason */
+            snprintf(row->finish, sizeof(row->finish), "%s", names[j->choices[0].reason & 3]);
         double s = (double)u.total_ns / 1e9;
         struct model_entry *m = j->model;
         m->avg_job_s = m->avg_job_s > 0 ? m->avg_job_s * 0.9 + s * 0.1 : s;

@@ -60,6 +60,7 @@ static void remember(struct model_entry *m, const struct job *j, const struct me
 static enum err send_job(struct member *mb, struct job *j)
 {
     size_t plain = j->body.n;
+    j->next_input = 0; /* an embedding job starts over */
     for (uint32_t c = 0; c < j->head.n; c++)
         if (j->choices[c].n)
             body_replay(&j->body, c, j->choices[c].tokens, j->choices[c].n);
@@ -116,6 +117,8 @@ void pool_pump(struct model_entry *m)
  */
 static bool all_done(const struct job *j)
 {
+    if (j->head.kind == JOB_EMBEDDING)
+        return j->admitted && j->n_embedded == j->n_inputs;
     for (uint32_t c = 0; c < j->head.n; c++)
         if (!j->choices[c].done)
             return false;

@@ -40,7 +40,9 @@ static void on_admitted(struct job *j, const struct rec_admitted *a)
     struct usage_row *row = j->row;
     if (!row)
         return;
-    row->computed_tokens = j->computed_before + a->prompt_tokens - a->cached_tokens;
+    row->computed_tokens = j->computed_before;
+    if (j->head.kind != JOB_EMBEDDING) /* those count by the input */
+        row->computed_tokens += a->prompt_tokens - a->cached_tokens;
     if (j->admitted) /* a failover: the client was told already */
         return;
     j->admitted = true;
@@ -55,7 +57,7 @@ static void on_admitted(struct job *j, const struct rec_admitted *a)
 static bool on_delta(struct job *j, const struct msg *m)
 {
     uint32_t c = m->delta.head.choice;
-    if (c >= j->head.n || j->choices[c].done || !j->admitted)
+    if (c >= j->head.n || j->choices[c].done || !j->admitted || j->head.kind == JOB_EMBEDDING)
         return false;
     struct choice *ch = &j->choices[c];
     if (!choice_append(ch, m->delta.tokens, m->delta.n_tokens)) {
@@ -97,7 +99,7 @@ static bool on_delta(struct job *j, const struct msg *m)
 
 static bool on_choice_done(struct job *j, const struct rec_choice_done *r)
 {
-    if (r->choice >= j->head.n || r->reason > FINISH_CANCELLED)
+    if (r->choice >= j->head.n || r->reason > FINISH_CANCELLED || j->head.kind == JOB_EMBEDDING)
         return false;
     struct choice *ch = &j->choices[r->choice];
     if (ch->done) /* told by the worker that died before it could finish the others */
@@ -109,8 +111,32 @@ static bool on_choice_done(struct job *j, const struct rec_choice_done *r)
     return true;
 }
 
-static void on_finished(struct job *j, const struct rec_finished *f)
+/* One per input, in order, all of one length. */
+static bool on_embedding(struct job *j, const struct msg *m)
 {
+    const struct rec_embedding *h = &m->embedding.head;
+    if (j->head.kind != JOB_EMBEDDING || !j->admitted || h->index != j->next_input ||
+        h->index >= j->n_inputs || (j->n_dims && h->n_dims != j->n_dims) ||
+        (j->head.dimensions && h->n_dims != j->head.dimensions))
+        return false;
+    j->n_dims = h->n_dims;
+    j->next_input++;
+    j->row->computed_tokens += h->n_tokens;
+    if (h->index < j->n_embedded) /* a failover: it was told before, and is the same */
+        return true;
+    j->n_embedded++;
+    j->embedded_tokens += h->n_tokens;
+    if (j->sink.on_embedding)
+        j->sink.on_embedding(j->sink.user, h->index, m->embedding.values, h->n_dims, h->n_tokens);
+    return true;
+}
+
+/* False: it says that it is done, and it is not. */
+static bool on_finished(struct job *j, const struct rec_finished *f)
+{
+    if (j->head.kind == JOB_EMBEDDING && f->reason != FINISH_CANCELLED && !j->cancelled &&
+        j->next_input != j->n_inputs)
+        return false;
     if (j->row) {
         struct usage_row *row = j->row;
         row->computed_tokens = j->computed_before + f->computed_tokens;
@@ -128,6 +154,7 @@ static void on_finished(struct job *j, const struct rec_finished *f)
                                         .message = "the request ran past its deadline"});
     else
         job_finish(j, &(struct job_end){.outcome = USAGE_FINISHED});
+    return true;
 }
 
 static const char *failure_cause(enum err e)
@@ -205,12 +232,10 @@ void stream_record(struct member *mb, const struct ring_record *rec)
         ok = on_choice_done(j, &m.choice_done);
         break;
     case REC_EMBEDDING:
-        if (j->sink.on_embedding)
-            j->sink.on_embedding(j->sink.user, m.embedding.head.index, m.embedding.values,
-                                 m.embedding.head.n_dims, m.embedding.head.n_tokens);
+        ok = on_embedding(j, &m);
         break;
     case REC_FINISHED:
-        on_finished(j, &m.finished);
+        ok = on_finished(j, &m.finished);
         break;
     case REC_FAILED:
         on_failed(j, &m);

@@ -93,14 +93,14 @@ static const char *head_fault(const struct job_head *h)
     for (size_t i = 0; i < sizeof(floats) / sizeof(*floats); i++)
         if (!isfinite(floats[i]))
             return "with a parameter that is not finite";
-    if (h->zero)
-        return "with a reserved field set";
+    if (h->dimensions > PROTO_MAX_DIMS || (h->dimensions && h->kind != JOB_EMBEDDING))
+        return "with dimensions that it can't have";
     return NULL;
 }
 
 /* What one section may be; `seen` counts what is limited over the whole body. */
 struct seen {
-    unsigned stops;
+    unsigned stops, inputs;
     bool replay[PROTO_MAX_CHOICES];
 };
 
@@ -108,14 +108,20 @@ static const char *section_fault(const struct job_head *h, const struct body_par
                                  struct seen *seen)
 {
     switch (s->kind) {
+    case SECTION_INPUT_TEXT:
+        if (++seen->inputs > PROTO_MAX_INPUTS)
+            return "too many inputs";
+        return utf8_valid(s->p, s->n) ? NULL : "text is not UTF-8";
     case SECTION_REQUEST_JSON:
     case SECTION_PROMPT_TEXT:
-    case SECTION_INPUT_TEXT:
     case SECTION_SCHEMA_JSON:
     case SECTION_GRAMMAR:
         return utf8_valid(s->p, s->n) ? NULL : "text is not UTF-8";
-    case SECTION_PROMPT_TOKENS:
     case SECTION_INPUT_TOKENS:
+        if (++seen->inputs > PROTO_MAX_INPUTS)
+            return "too many inputs";
+        return s->n % sizeof(int32_t) ? "tokens are cut" : NULL;
+    case SECTION_PROMPT_TOKENS:
         return s->n % sizeof(int32_t) ? "tokens are cut" : NULL;
     case SECTION_STOP:
         if (++seen->stops > PROTO_MAX_STOPS || s->n == 0 || s->n > PROTO_MAX_STOP_BYTES)

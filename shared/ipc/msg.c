@@ -281,6 +281,8 @@ static const char *read_payload(struct msg *m, struct rest *r)
         uint32_t n = m->embedding.head.n_dims;
         if (m->embedding.head.zero)
             return reserved;
+        if (m->embedding.head.index >= PROTO_MAX_INPUTS || n < 1 || n > PROTO_MAX_DIMS)
+            return "index or dimensions out of range";
         m->embedding.values = take(r, (uint64_t)n * sizeof(float));
         if (!m->embedding.values)
             return "more dimensions than bytes";
@@ -293,7 +295,7 @@ static const char *read_payload(struct msg *m, struct rest *r)
         return m->finished.reason > FINISH_CANCELLED ? "reason out of range" : NULL;
     case REC_FAILED: {
         const struct rec_failed *h = &m->failed.head;
-        if (h->err == ERR_OK || h->err >= ERR_COUNT_ || h->param > PARAM_STOP)
+        if (h->err == ERR_OK || h->err >= ERR_COUNT_ || h->param >= PARAM_COUNT_)
             return "error code or parameter out of range";
         if (h->message_bytes > PROTO_MAX_MESSAGE_BYTES ||
             !take_text(r, h->message_bytes, &m->failed.message))

@@ -21,6 +21,9 @@
  *                          └─▶ EMBEDDING* ─▶ FINISHED        any time: CANCEL ─▶ FINISHED (reason
  * CANCELLED)
  *
+ * An embedding job gives one EMBEDDING per input, in order, then FINISHED. It has no replay: one
+ * that lost its worker starts over, and gives the same numbers.
+ *
  * Invariant: exactly one terminal event (FINISHED or FAILED) per SUBMIT, and nothing after it.
  * Every decode step of a choice yields one DELTA, even with empty text (bytes held back for UTF-8
  * or a stop string): so the gateway's count of tokens, and its usage journal, are exact at every
@@ -52,6 +55,8 @@ enum {
     PROTO_MAX_LOGIT_BIAS = 1024,
     PROTO_MAX_JOB_BYTES = 64 << 20,
     PROTO_MAX_MESSAGE_BYTES = 512, /* of FAILED and FATAL */
+    PROTO_MAX_INPUTS = 2048,       /* of an embedding job; OpenAI's bound */
+    PROTO_MAX_DIMS = 1 << 16,      /* of an embedding: a record must fit the event ring */
 };
 
 /* Records: X(name, value, direction, payload struct, terminal) */
@@ -146,7 +151,7 @@ struct rec_choice_done {
     int32_t stop_index; /* the stop string that matched; -1: none */
 };
 
-struct rec_embedding { /* followed by n_dims float32 */
+struct rec_embedding { /* followed by n_dims float32, finite; 1..PROTO_MAX_DIMS of them */
     uint32_t index;    /* of the input */
     uint32_t n_dims;
     uint32_t n_tokens; /* of this input */
@@ -194,6 +199,9 @@ enum job_param {
     PARAM_RESPONSE_FORMAT,
     PARAM_INPUT,
     PARAM_STOP,
+    PARAM_DIMENSIONS,
+    PARAM_MODEL, /* the wrong one for this kind of job */
+    PARAM_COUNT_,
 };
 
 /* ---- a job's body in the payload space
@@ -239,7 +247,7 @@ struct job_head {
     uint16_t top_logprobs;    /* 0..PROTO_MAX_TOP_LOGPROBS */
     uint16_t n_sections;
     uint32_t min_tokens; /* no end token before that many */
-    uint32_t zero;
+    uint32_t dimensions; /* embedding: values per vector, 0: the model's; other kinds: 0 */
 };
 
 enum job_section {

@@ -21,14 +21,18 @@ static void check_body(struct arena *a, const struct api_params *p)
     struct body body;
     struct body_part part;
     struct errmsg why;
+    uint32_t n_inputs = 0;
     if (api_build_body(p, &b) != ERR_OK || body_open(&body, b.p, b.n, &why) != ERR_OK)
         __builtin_trap();
     for (size_t at = 0; body_next(&body, &at, &part);) {
         struct json *root;
+        n_inputs += part.kind == SECTION_INPUT_TEXT || part.kind == SECTION_INPUT_TOKENS;
         if (part.kind == SECTION_REQUEST_JSON &&
             json_parse(&root, a, part.p, part.n, NULL, NULL) != ERR_OK)
             __builtin_trap();
     }
+    if (n_inputs != (p->input ? api_count_inputs(p->input) : 0))
+        __builtin_trap();
     buf_fini(&b);
 }
 
@@ -44,7 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     arena_init(&a, 64 << 20);
     if (json_parse(&root, &a, (const char *)data + 1, n - 1, &limits, NULL) == ERR_OK) {
-        if (api_validate(root, data[0] & 1 ? FOR_COMPLETIONS : FOR_CHAT, &p, &f))
+        static const enum dialect_bit dialects[] = {FOR_CHAT, FOR_COMPLETIONS, FOR_EMBEDDINGS};
+        if (api_validate(root, dialects[data[0] % 3], &p, &f))
             check_body(&a, &p);
         else
             check_error(&a, &f);

@@ -11,6 +11,8 @@
  * "job|delta|taken|garbage"   breaks the protocol at the first token "refuse": "message" } FATAL
  * instead of READY
  *
+ * An embedding job has one vector per input, [input, 1, 2, 3], each worth two tokens; die_at and
+ * token_us count inputs; "lie": "order|dims|short" breaks the protocol at the second of them.
  * Token ids are the indexes of the pieces; a replay of n tokens continues at piece n. */
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
@@ -39,6 +41,7 @@ struct fake_job {
     struct link link;
     uint64_t id;
     uint32_t pos, max_tokens;
+    uint32_t n_inputs; /* 0: it is no embedding job */
     uint64_t due_ns;
     bool admitted, paused;
     uint64_t extent;
@@ -150,7 +153,8 @@ static struct fake_job *find(struct fake *k, uint64_t id)
 
 static void finish(struct fake *k, struct fake_job *j, enum finish_reason reason)
 {
-    if (reason != FINISH_CANCELLED)
+    uint32_t prompt = j->n_inputs ? 2 * j->n_inputs : (uint32_t)k->script.prompt_tokens;
+    if (reason != FINISH_CANCELLED && !j->n_inputs)
         send_msg(k, &(struct msg){.type = REC_CHOICE_DONE,
                                   .job = j->id,
                                   .choice_done = {.reason = (uint16_t)reason,
@@ -160,9 +164,9 @@ static void finish(struct fake *k, struct fake_job *j, enum finish_reason reason
                     .type = REC_FINISHED,
                     .job = j->id,
                     .finished = {.reason = reason,
-                                 .prompt_tokens = (uint32_t)k->script.prompt_tokens,
-                                 .completion_tokens = j->pos,
-                                 .computed_tokens = (uint32_t)k->script.prompt_tokens + j->pos}});
+                                 .prompt_tokens = prompt,
+                                 .completion_tokens = j->n_inputs ? 0 : j->pos,
+                                 .computed_tokens = j->n_inputs ? 2 * j->pos : prompt + j->pos}});
     k->running -= j->admitted;
     list_remove(&j->link);
     free(j);
@@ -184,6 +188,8 @@ static void on_submit(struct fake *k, const struct msg *m)
     for (size_t at = 0; body_next(&body, &at, &part);)
         if (part.kind == SECTION_REPLAY)
             j->pos = (uint32_t)body_part_replay(&part).n;
+        else if (part.kind == SECTION_INPUT_TEXT || part.kind == SECTION_INPUT_TOKENS)
+            j->n_inputs++;
     j->id = m->job;
     j->max_tokens = body.head.max_tokens;
     j->due_ns = clock_mono_ns();
@@ -220,6 +226,29 @@ static void lie(struct fake *k, struct fake_job *j)
     wake_send(k->news_fd);
 }
 
+/* One input of an embedding job. False: the job is gone. */
+static bool embed(struct fake *k, struct fake_job *j)
+{
+    const struct str how = k->script.lie;
+    const bool lies = j->pos == 1;
+    const float values[4] = {(float)j->pos, 1, 2, 3};
+    const struct rec_embedding head = {.index = j->pos + (lies && str_is(how, "order")),
+                                       .n_dims = lies && str_is(how, "dims") ? 3 : 4,
+                                       .n_tokens = 2};
+    if (!(lies && str_is(how, "short"))) {
+        send_msg(k, &(struct msg){.type = REC_EMBEDDING,
+                                  .job = j->id,
+                                  .embedding = {.head = head, .values = values}});
+        j->pos++;
+    }
+    if (j->pos >= j->n_inputs || (lies && how.p)) {
+        finish(k, j, FINISH_STOP);
+        return false;
+    }
+    j->due_ns += (uint64_t)k->script.token_us * 1000;
+    return true;
+}
+
 /* One token of one job. False: the job is gone. */
 static bool step(struct fake *k, struct fake_job *j)
 {
@@ -238,12 +267,14 @@ static bool step(struct fake *k, struct fake_job *j)
             return true;
         j->admitted = true;
         k->running++;
-        send_msg(k, &(struct msg){.type = REC_ADMITTED,
-                                  .job = j->id,
-                                  .admitted = {.prompt_tokens = (uint32_t)s->prompt_tokens,
-                                               .context = 4096}});
+        send_msg(
+            k, &(struct msg){.type = REC_ADMITTED,
+                             .job = j->id,
+                             .admitted = {.prompt_tokens = j->n_inputs ? 2 * j->n_inputs
+                                                                       : (uint32_t)s->prompt_tokens,
+                                          .context = 4096}});
     }
-    if (s->lie.p) {
+    if (s->lie.p && !j->n_inputs) {
         lie(k, j);
         return true;
     }
@@ -254,6 +285,8 @@ static bool step(struct fake *k, struct fake_job *j)
     if ((int64_t)j->pos == s->stall_at && should_die(s))
         for (;;)
             pause();
+    if (j->n_inputs)
+        return embed(k, j);
     if (j->pos >= s->n_pieces) {
         finish(k, j, FINISH_STOP);
         return false;

@@ -526,54 +526,12 @@ const uint32_t *kv_seq_window_blocks(const struct kv_seq *s)
     return s->windows;
 }
 
-bool kv_seq_holds_first(const struct kv_seq *s, uint32_t n)
-{
-    for (uint32_t i = 0; i < s->n_blocks; i++)
-        if (s->table[i] < n)
-            return true;
-    for (uint32_t i = s->w_begin; i < s->w_end; i++)
-        if (s->windows[i] < s->kv->shape.ring_blocks)
-            return true;
-    return false;
-}
-
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n)
 {
     const uint32_t bt = s->kv->shape.block_tokens, start = s->n_tokens / bt * bt;
     if (!s->shares || start >= n || n - start <= bt)
         return 0;
     return hash_block(prefix_before(s, start / bt).hash, tokens + start, bt);
-}
-
-enum err kv_vacate(struct kv_cache *kv, uint32_t n)
-{
-    n = n < kv->shape.n_blocks ? n : kv->shape.n_blocks;
-    for (uint32_t id = 0; id < n; id++)
-        if (kv->blocks[id].refs > 0)
-            return ERR_KV_FULL;
-    const uint32_t ring = kv->shape.ring_blocks,
-                   n_windows = ring < kv->windows.n_blocks ? ring : kv->windows.n_blocks;
-    for (uint32_t id = 0; id < n_windows; id++)
-        if (kv->windows.blocks[id].refs > 0)
-            return ERR_KV_FULL;
-    for (uint32_t id = 0; id < n_windows; id++) {
-        const uint32_t owner = kv->windows.blocks[id].owner;
-        if (owner == NONE)
-            continue;
-        kv->blocks[owner].window = NONE;
-        window_drop(&kv->windows, id);
-    }
-    for (uint32_t id = 0; id < n; id++) {
-        if (!kv->blocks[id].published)
-            continue;
-        unpublish(kv, id);
-        lru_remove(kv, id);
-        kv->blocks[id].older = kv->free_head;
-        kv->free_head = id;
-        kv->n_free++;
-        kv->evicted++;
-    }
-    return ERR_OK;
 }
 
 /* --- books

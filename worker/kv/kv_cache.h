@@ -87,17 +87,11 @@ const uint32_t *kv_seq_blocks(const struct kv_seq *s, uint32_t *n_blocks);
 /* Window blocks, indexed as kv_seq_blocks(): entries of positions that the next step sees or writes
  * are valid. NULL without such a pool. BORROWED until the next call that changes `s`. */
 const uint32_t *kv_seq_window_blocks(const struct kv_seq *s);
-/* Whether the sequence holds what kv_vacate(n) would empty. */
-bool kv_seq_holds_first(const struct kv_seq *s, uint32_t n);
 
 /* The hash under which the block that the sequence computes next (or has begun) will be published;
  * 0 when there is none: not sharing, or tokens[0 .. n) ends before one past its end. Two sequences
  * with equal values are about to compute the same: the later one had better wait. */
 uint64_t kv_seq_next_hash(const struct kv_seq *s, const int32_t *tokens, uint32_t n);
-
-/* Empties the blocks 0 .. n-1, and the first ring of window blocks, for work that is not a
- * sequence. ERR_KV_FULL: a sequence holds one of them; then nothing has changed. */
-enum err kv_vacate(struct kv_cache *kv, uint32_t n) MUST_CHECK;
 
 struct kv_stats {
     uint32_t n_blocks;

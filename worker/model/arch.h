@@ -216,6 +216,7 @@ struct hparams {
     uint32_t q_lora, kv_lora;
     uint32_t head_k_mla, head_v_mla; /* how newer files say head_k and head_v; 0: not said */
     uint32_t pooling;                /* enum pooling of model.h, 4: rank */
+    bool embeds;                     /* an encoder, or a decoder whose file says how to pool */
     uint32_t n_types, n_labels;
     bool causal;
 };

@@ -367,6 +367,8 @@ enum err forward_layers(struct forward *f, const struct batch *batch, const int3
     for (p.il = 0; p.il < (int)f->h->n_layer && !e; p.il++) {
         p.l = &f->w->layers[p.il];
         block(&p, rows, n_rows);
+        if (f->on_layer)
+            f->on_layer(f->user);
         if (stop && *stop)
             e = ERR_CANCELLED;
     }

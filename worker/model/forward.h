@@ -17,6 +17,8 @@ struct forward {
     struct backend *b;
     bool rings; /* layers with a window keep that alone */
     int max_tok;
+    void (*on_layer)(void *user); /* after each layer; NULL is fine */
+    void *user;
 
     /* Device buffers, by row; T = max_tok, U = experts used per token. */
     float *x;      /* [T, n_embd] the residual stream */

@@ -141,6 +141,14 @@ static enum err read_keys(struct hparams *h, const struct arch *a, const struct 
     return ERR_OK;
 }
 
+/* Decoders of embedding models are told from those that write text by this key alone. */
+static void read_purpose(struct hparams *h, const struct arch *a, const struct gguf *g)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s.pooling_type", a->name);
+    h->embeds = a->encoder || (gguf_kv(g, full) && h->pooling != 0);
+}
+
 static enum err read_scaling(struct hparams *h, const struct arch *a, const struct gguf *g,
                              struct errmsg *why)
 {
@@ -306,6 +314,8 @@ enum err hparams_read(struct hparams *h, const struct arch *a, const struct gguf
                           .logit_softcap = a->logit_softcap,
                           .causal = !a->encoder};
     enum err e = read_keys(h, a, g, why);
+    if (!e)
+        read_purpose(h, a, g);
     if (!e)
         e = read_scaling(h, a, g, why);
     if (!e)

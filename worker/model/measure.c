@@ -54,7 +54,7 @@ enum err model_kv_need(struct kv_need *out, const struct hparams *h, const struc
                   .head_k = mla ? (int)(h->kv_lora + h->n_rot) : (int)h->head_k,
                   .head_v = mla ? (int)h->kv_lora : (int)h->head_v,
                   .v_in_k = mla,
-                  .type = ask->type},
+                  .type = a->encoder ? QTYPE_F32 : ask->type},
         .seq_blocks = (uint32_t)(((uint64_t)context + KV_TOKENS - 1) / KV_TOKENS),
     };
     int windowed = 0;
@@ -71,8 +71,11 @@ enum err model_kv_need(struct kv_need *out, const struct hparams *h, const struc
     }
     n.shape.n_layer[KV_WHOLE] = n_layer - windowed;
     n.shape.n_layer[KV_WINDOW] = windowed;
-    const uint64_t whole = ask->blocks ? ask->blocks : n.seq_blocks * slots,
-                   rings = n.ring_blocks * (slots + 1);
+    /* An encoder's K and V live for one step: its tokens, and each input begins a block. */
+    const uint64_t wide = step < context ? context : step, most = context * slots;
+    const uint64_t every =
+        !a->encoder ? n.seq_blocks * slots : blocks_touched(wide < most ? wide : most) + slots;
+    const uint64_t whole = ask->blocks ? ask->blocks : every, rings = n.ring_blocks * (slots + 1);
     uint64_t bytes[KV_KINDS];
     for (int k = 0; k < KV_KINDS; k++)
         n.block_bytes[k] = ops->kv_block_bytes(&n.shape, (enum kv_kind)k);

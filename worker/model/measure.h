@@ -13,7 +13,8 @@ void model_mix_name(char out[32], const struct gguf *g);
  * Layers that see everything keep the whole context of every slot, in blocks of KV_TOKENS
  * positions. Layers that see a sliding window (or a chunk) keep a ring of blocks per slot, where
  * that is less: the window, what one step adds to it, and the block that the window's border may
- * stand in; one ring more than slots, so that a prefix outlives its sequence (worker/kv). */
+ * stand in; one ring more than slots, so that a prefix outlives its sequence (worker/kv). Encoders
+ * keep K and V of one layer for one step, always in F32. */
 struct kv_ask {
     uint32_t context;     /* tokens per sequence; 0: the model's own */
     uint32_t slots;       /* sequences at a time */

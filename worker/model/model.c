@@ -2,6 +2,7 @@
 #include "worker/model/model.h"
 
 #include "worker/model/forward.h"
+#include "worker/model/matryoshka.h"
 #include "worker/model/measure.h"
 
 #include <math.h>
@@ -28,6 +29,7 @@ struct model {
     struct batch_seq *seqs;       /* [max_seqs] */
     uint32_t *own_blocks;         /* 0, 1, 2 ...: for model_embed() */
     uint32_t *own_ring;           /* 0 .. kv_ring_blocks-1, again and again; NULL: none */
+    uint32_t n_own_blocks;        /* of one context */
     float *states;                /* [max_step_tokens, n_embd] and */
     float *pooled;                /* [n_embd] and */
     double *sums;                 /* [n_embd]: for model_embed() */
@@ -51,6 +53,9 @@ static void describe(struct model *m)
     d->n_embd = m->h.n_embd;
     d->context_train = m->h.n_ctx_train;
     d->pooling = (enum pooling)m->h.pooling;
+    d->embeds = m->h.embeds;
+    d->max_step_tokens = m->opts.max_step_tokens;
+    d->min_dims = matryoshka_min(d->name);
     d->n_labels = m->h.n_labels;
     d->is_encoder = m->arch->encoder;
     m->ops->describe(m->backend, d->device, sizeof d->device);
@@ -166,8 +171,9 @@ static enum err open_kv(struct model *m, struct errmsg *why)
     m->own_ring = n.ring_blocks ? arena_array(&m->memory, n.seq_blocks, sizeof *m->own_ring) : NULL;
     if (!m->own_blocks || (n.ring_blocks && !m->own_ring))
         return err_set(why, ERR_NOMEM, "no memory for a block table");
+    m->n_own_blocks = n.seq_blocks;
     for (uint32_t i = 0; i < n.seq_blocks; i++) {
-        m->own_blocks[i] = i;
+        m->own_blocks[i] = i < d->kv_blocks ? i : 0; /* model_embed() stops short of those */
         if (m->own_ring)
             m->own_ring[i] = i % n.ring_blocks;
     }
@@ -258,7 +264,9 @@ static enum err open_buffers(struct model *m, struct errmsg *why)
                                   .ops = m->ops,
                                   .b = m->backend,
                                   .rings = m->desc.kv_ring_blocks > 0,
-                                  .max_tok = (int)m->opts.max_step_tokens};
+                                  .max_tok = (int)m->opts.max_step_tokens,
+                                  .on_layer = m->opts.on_layer,
+                                  .user = m->opts.user};
     return forward_open(&m->forward, why);
 }
 
@@ -438,37 +446,56 @@ enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
 
 /* --- embeddings ------------------------------------------------------------------------------ */
 
-static void normalize_row(float *x, uint32_t n)
+static enum err check_embed(const struct model *m, const struct embed_seq *s, struct errmsg *why)
 {
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += (double)x[i] * x[i];
-    const double f = sum > 0 ? 1 / sqrt(sum) : 0;
-    for (uint32_t i = 0; i < n; i++)
-        x[i] = (float)(x[i] * f);
+    const struct step_seq as_step = {.tokens = s->tokens,
+                                     .n_tok = s->n_tok,
+                                     .pos = s->pos,
+                                     .blocks = s->blocks,
+                                     .n_blocks = s->n_blocks,
+                                     .window_blocks = s->window_blocks};
+    if (m->arch->encoder && (s->pos || !s->last))
+        return err_set(why, ERR_INVALID,
+                       "an encoder sees an input whole: %u tokens at position %u are a piece",
+                       s->n_tok, s->pos);
+    return check_seq(m, &as_step, why);
 }
 
-/* Adds rows at .. at+n_rows-1 of n_tok to what is pooled in out. */
-static void pool_rows(float *out, double *sums, const float *rows, uint32_t at, uint32_t n_rows,
-                      uint32_t n_tok, uint32_t n, enum pooling pooling)
+enum err model_embed_step(struct model *m, const struct embed_seq *seqs, int n_seqs,
+                          struct errmsg *why)
 {
-    const size_t row = n * sizeof *out;
-    if (pooling == POOL_NONE) {
-        memcpy(out + (size_t)at * n, rows, n_rows * row);
-    } else if (pooling == POOL_CLS || pooling == POOL_RANK) {
-        if (at == 0)
-            memcpy(out, rows, row);
-    } else if (pooling == POOL_LAST) {
-        memcpy(out, rows + (size_t)(n_rows - 1) * n, row);
-    } else {
-        for (uint32_t i = 0; i < n; i++) {
-            double sum = at ? sums[i] : 0;
-            for (uint32_t t = 0; t < n_rows; t++)
-                sum += (double)rows[(size_t)t * n + i];
-            sums[i] = sum;
-            out[i] = (float)(sum / n_tok);
-        }
+    if (n_seqs < 1 || (uint32_t)n_seqs > m->opts.max_seqs)
+        return err_set(why, ERR_INVALID, "%d inputs in a step of 1 to %u", n_seqs,
+                       m->opts.max_seqs);
+    struct batch b = new_batch(m);
+    int n_rows = 0;
+    for (int i = 0; i < n_seqs; i++) {
+        const struct embed_seq *s = &seqs[i];
+        uint32_t first;
+        const enum err e = check_embed(m, s, why);
+        if (e)
+            return e;
+        if (!add_seq(m, &b, s->tokens, s->n_tok, s->pos, s->blocks, s->window_blocks))
+            return err_set(why, ERR_INVALID, "more than %u tokens in a step",
+                           m->opts.max_step_tokens);
+        const uint32_t wanted = pooled_wants(s->pooled, s->n_tok, s->last, &first);
+        for (uint32_t r = first; r < first + wanted; r++)
+            m->rows[n_rows++] = m->seqs[i].first + (int)r;
     }
+    const enum err e = forward_layers(&m->forward, &b, m->rows, n_rows, NULL);
+    if (e)
+        return err_set(why, e, "the step was cancelled");
+    if (n_rows)
+        forward_states(&m->forward, n_rows, m->states);
+    const float *rows = m->states;
+    for (int i = 0; i < n_seqs; i++) {
+        const struct embed_seq *s = &seqs[i];
+        uint32_t first;
+        const uint32_t wanted = pooled_wants(s->pooled, s->n_tok, s->last, &first);
+        pooled_add(s->pooled, rows, s->n_tok, s->last);
+        rows += (size_t)wanted * m->h.n_embd;
+    }
+    return ERR_OK;
 }
 
 enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enum pooling pooling,
@@ -488,18 +515,19 @@ enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enu
                        m->opts.context, (unsigned long long)m->desc.kv_blocks * KV_TOKENS);
     enum err e = check_tokens(m, tokens, n_tok, why);
     const uint32_t n = m->h.n_embd, most = m->opts.max_step_tokens;
+    struct pooled p = {
+        .kind = pooling, .n = n, .sums = m->sums, .vector = pooling == POOL_RANK ? m->pooled : out};
     for (uint32_t at = 0, part; !e && at < n_tok; at += part) {
-        struct batch b = new_batch(m);
         part = n_tok - at < most ? n_tok - at : most;
-        add_seq(m, &b, tokens + at, part, at, m->own_blocks, m->own_ring);
-        for (uint32_t i = 0; i < part; i++)
-            m->rows[i] = (int32_t)i;
-        e = forward_layers(&m->forward, &b, m->rows, (int)part, NULL);
-        if (e)
-            break;
-        forward_states(&m->forward, (int)part, m->states);
-        pool_rows(pooling == POOL_RANK ? m->pooled : out, m->sums, m->states, at, part, n_tok, n,
-                  pooling);
+        const struct embed_seq s = {.tokens = tokens + at,
+                                    .n_tok = part,
+                                    .pos = at,
+                                    .blocks = m->own_blocks,
+                                    .n_blocks = m->n_own_blocks,
+                                    .window_blocks = m->own_ring,
+                                    .last = at + part == n_tok,
+                                    .pooled = &p};
+        e = model_embed_step(m, &s, 1, why);
     }
     if (e)
         return e;
@@ -507,6 +535,6 @@ enum err model_embed(struct model *m, const int32_t *tokens, uint32_t n_tok, enu
         forward_rank(&m->forward, m->pooled, out);
     else if (normalize)
         for (uint32_t t = 0; t < (pooling == POOL_NONE ? n_tok : 1); t++)
-            normalize_row(out + (size_t)t * n, n);
+            pooled_normalize(out + (size_t)t * n, n);
     return ERR_OK;
 }

@@ -11,6 +11,7 @@
 #include "shared/base/err.h"
 #include "shared/base/str.h"
 #include "worker/model/gguf.h"
+#include "worker/model/pooling.h"
 
 enum { KV_BLOCK_TOKENS = 32 }; /* positions per KV block: prefix reuse works on these borders */
 
@@ -22,19 +23,11 @@ struct model_opts {
     uint32_t max_step_tokens; /* tokens per step over all sequences: the scheduler's budget */
     uint32_t kv_blocks; /* blocks of the KV pool; 0: enough for max_seqs full contexts, bounded by
                            free memory */
-    enum qtype kv_type; /* QTYPE_F16 (default), QTYPE_F32, QTYPE_BF16, QTYPE_Q8_0 */
+    enum qtype kv_type; /* QTYPE_F16 (default), QTYPE_F32, QTYPE_BF16, QTYPE_Q8_0; encoders keep
+                           K and V of one layer for one step only, always in F32 */
     void (*on_progress)(void *user, uint32_t permille); /* NULL is fine */
+    void (*on_layer)(void *user); /* after each layer of a step: a sign of life. NULL is fine */
     void *user;
-};
-
-/* Values 0 to 4 as `pooling_type` in files. */
-enum pooling {
-    POOL_MODEL = -1,
-    POOL_NONE = 0,
-    POOL_MEAN = 1,
-    POOL_CLS = 2,
-    POOL_LAST = 3,
-    POOL_RANK = 4
 };
 
 struct model_desc { /* constant after model_open(); strings borrowed from the model */
@@ -44,6 +37,7 @@ struct model_desc { /* constant after model_open(); strings borrowed from the mo
     uint64_t n_params, weight_bytes;
     uint32_t n_layer, n_vocab, n_embd;
     uint32_t context_train, context; /* what the file says; what was opened */
+    uint32_t max_step_tokens;        /* what model_opts asked for, as far as it makes sense here */
     uint32_t kv_blocks;
     /* Layers with a sliding window keep that alone, in a second pool of blocks (worker/kv): its
      * size, the most blocks that one sequence needs of it at a time (0: no such layers; then all
@@ -52,8 +46,11 @@ struct model_desc { /* constant after model_open(); strings borrowed from the mo
     bool kv_chunked;
     uint64_t kv_bytes_per_token, kv_bytes;
     enum pooling pooling; /* what the file asks for; POOL_LAST for decoders that don't say */
-    uint32_t n_labels;    /* outputs of a reranker's head; 0: none */
-    bool is_encoder;      /* embeddings only: model_step() gives no logits */
+    bool embeds; /* it is a model for embeddings: an encoder, or a decoder whose file says how its
+                    states are pooled */
+    uint32_t min_dims; /* vectors may be cut to so many values (Matryoshka); 0: they may not */
+    uint32_t n_labels; /* outputs of a reranker's head; 0: none */
+    bool is_encoder;   /* embeddings only: model_step() gives no logits */
 };
 
 struct model; /* opaque */
@@ -88,6 +85,23 @@ struct step_seq {
  * same bytes. */
 enum err model_step(struct model *m, const struct step_seq *seqs, int n_seqs,
                     const volatile int *stop, struct errmsg *why) MUST_CHECK;
+
+/* One input's share of an embedding step: encoders take the whole input (pos 0, last), decoders any
+ * piece, appended to its KV blocks. */
+struct embed_seq {
+    const int32_t *tokens;  /* borrowed for the call */
+    uint32_t n_tok, pos;    /* as in struct step_seq */
+    const uint32_t *blocks; /* of this input alone */
+    uint32_t n_blocks;
+    const uint32_t *window_blocks;
+    bool last;             /* the input ends here: pooled->vector is complete afterwards */
+    struct pooled *pooled; /* takes the states; any pooling but POOL_MODEL */
+};
+
+/* Several inputs in one pass; limits, errors and repeating as of model_step(). What an input
+ * becomes does not depend on its company or on how it was cut. */
+enum err model_embed_step(struct model *m, const struct embed_seq *seqs, int n_seqs,
+                          struct errmsg *why) MUST_CHECK;
 
 /* Pooled or per-token embeddings of one input (encoders, and decoders used as such). out: [n_embd];
  * [n_tok, n_embd] for POOL_NONE; [n_labels], the scores of a reranker, for POOL_RANK. POOL_MODEL

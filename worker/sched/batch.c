@@ -40,14 +40,6 @@ void choice_enqueue(struct sched *s, struct choice *c)
     insert_by_rank(&s->waiting, c);
 }
 
-void embed_enqueue(struct sched *s, struct job *j)
-{
-    struct link *at = s->embeds.prev;
-    while (at != &s->embeds && job_before(j, list_entry(at, struct job, embed_link)))
-        at = at->prev;
-    list_push_front(at, &j->embed_link);
-}
-
 void choice_leave(struct choice *c)
 {
     list_remove(&c->link);
@@ -219,22 +211,6 @@ static void admit(struct sched *s)
             return; /* the list has changed; the others have their turn in the next step */
         }
     }
-}
-
-void vacate_blocks(struct sched *s, uint32_t n)
-{
-    if (kv_vacate(s->kv, n) == ERR_OK)
-        return;
-    struct link *next;
-    for (struct link *l = s->resident.next; l != &s->resident; l = next) {
-        struct choice *c = list_entry(l, struct choice, link);
-        next = l->next;
-        if (kv_seq_holds_first(c->kv, n))
-            preempt(s, c);
-    }
-    enum err e = kv_vacate(s->kv, n);
-    assert(e == ERR_OK);
-    (void)e;
 }
 
 /* --- composing

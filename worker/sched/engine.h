@@ -35,14 +35,16 @@ struct engine {
     uint32_t max_seqs, max_step_tokens;
     const int32_t *end_tokens; /* borrowed: ids that end a generation */
     size_t n_end_tokens;
-    bool is_encoder; /* embeddings only */
+    /* An engine writes text or gives embeddings; the jobs of the other kind are refused. */
+    bool embeds;
+    bool is_encoder;      /* of those that embed: an input is one step */
+    enum pooling pooling; /* of those that embed: MEAN, CLS or LAST */
+    uint32_t min_dims;    /* 0: vectors can't be shortened */
 
-    /* As model_step(): a failed step may be repeated. */
+    /* As model_step(): a failed step may be repeated. NULL when it embeds. */
     enum err (*step)(void *self, const struct step_seq *seqs, int n_seqs, struct errmsg *why);
-    /* One input to out[n_embd]; NULL: the engine has no embeddings. embed_uses_kv: it overwrites
-     * the KV blocks 0 .. (n-1)/block_tokens. */
-    bool embed_uses_kv;
-    enum err (*embed)(void *self, const int32_t *ids, uint32_t n, float *out, struct errmsg *why);
+    /* As model_embed_step(). NULL when it does not. */
+    enum err (*embed)(void *self, const struct embed_seq *seqs, int n_seqs, struct errmsg *why);
 
     struct str (*piece)(void *self, int32_t id); /* a token's text, for logprobs; borrowed */
     enum err (*text_open)(void *self, const struct job_req *r, uint32_t choice,

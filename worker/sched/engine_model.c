@@ -21,10 +21,39 @@ static enum err step(void *self, const struct step_seq *seqs, int n_seqs, struct
     return model_step(e->model, seqs, n_seqs, NULL, why);
 }
 
-static enum err embed(void *self, const int32_t *ids, uint32_t n, float *out, struct errmsg *why)
+static enum err embed(void *self, const struct embed_seq *seqs, int n_seqs, struct errmsg *why)
 {
     struct engine_model *e = self;
-    return model_embed(e->model, ids, n, POOL_MODEL, true, out, why);
+    return model_embed_step(e->model, seqs, n_seqs, why);
+}
+
+/* What the model is for: the file's word, unless whoever serves it says otherwise. */
+static enum err set_purpose(struct engine *t, const struct model_desc *d,
+                            const struct embed_opts *o, struct errmsg *why)
+{
+    t->embeds = d->embeds || o->pooling != POOL_MODEL;
+    if (!t->embeds)
+        return o->min_dims ? err_set(why, ERR_INVALID, "dimensions: this model gives no embeddings")
+                           : ERR_OK;
+    t->pooling = o->pooling == POOL_MODEL ? d->pooling : o->pooling;
+    t->min_dims = o->min_dims ? o->min_dims : d->min_dims;
+    t->step = NULL;
+    t->embed = embed;
+    t->max_step_tokens = d->max_step_tokens;
+    if (t->pooling == POOL_RANK)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "this model is a reranker, and there is no endpoint for those; say "
+                       "pooling=mean, cls or last to have its embeddings");
+    if (t->pooling == POOL_NONE)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "the file does not say how a text's vector is made of its tokens': say "
+                       "pooling=mean, cls or last, as the model's card has it");
+    if (t->n_embd > PROTO_MAX_DIMS)
+        return err_set(why, ERR_UNSUPPORTED, "vectors of %u dimensions are too large", t->n_embd);
+    if (t->min_dims > t->n_embd)
+        return err_set(why, ERR_INVALID, "dimensions=%u: the model's vectors have %u", t->min_dims,
+                       t->n_embd);
+    return ERR_OK;
 }
 
 static struct str piece(void *self, int32_t id)
@@ -76,7 +105,8 @@ static enum err text_end(struct text_pipe *p, struct text_out *out)
 }
 
 enum err engine_model_open(struct engine_model **out, struct model *m, const struct tokenizer *t,
-                           uint32_t max_seqs, uint32_t max_step_tokens, struct errmsg *why)
+                           uint32_t max_seqs, uint32_t max_step_tokens,
+                           const struct embed_opts *embeddings, struct errmsg *why)
 {
     const struct model_desc *d = model_desc(m);
     uint32_t n_vocab = tokenizer_n_vocab(t);
@@ -114,13 +144,16 @@ enum err engine_model_open(struct engine_model **out, struct model *m, const str
                                .n_end_tokens = n_ends,
                                .is_encoder = d->is_encoder,
                                .step = step,
-                               .embed_uses_kv = !d->is_encoder,
-                               .embed = embed,
                                .piece = piece,
                                .text_open = text_open,
                                .text_close = text_close,
                                .text_feed = text_feed,
                                .text_end = text_end};
+    enum err err = set_purpose(&e->table, d, embeddings, why);
+    if (err != ERR_OK) {
+        engine_model_close(e);
+        return err;
+    }
     *out = e;
     return ERR_OK;
 }

@@ -12,6 +12,7 @@ static void job_end(struct sched *s, struct job *j, struct msg *terminal)
 {
     for (uint32_t i = 0; i < j->n_choices; i++)
         choice_fini(s, &j->choices[i]);
+    embed_leave(s, j);
     list_remove(&j->embed_link);
     list_remove(&j->link);
     list_push_back(&s->dead, &j->link);

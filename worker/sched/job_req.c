@@ -94,8 +94,7 @@ static bool take_bias(struct job_req *r, const struct body_part *part, uint32_t 
 
 static bool add_input(struct job_req *r, const struct job_input *in, struct job_fault *fault)
 {
-    if (r->n_inputs == JOB_MAX_INPUTS)
-        return job_fault_set(fault, ERR_RANGE, PARAM_INPUT, "more than %d inputs", JOB_MAX_INPUTS);
+    /* body_open() has counted them */
     if ((r->n_inputs & (r->n_inputs - 1)) == 0) { /* 0, 1, 2, 4 ...: full */
         size_t cap = r->n_inputs ? r->n_inputs * 2 : 1;
         struct job_input *grown = realloc(r->inputs, cap * sizeof *grown);

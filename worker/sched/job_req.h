@@ -15,7 +15,7 @@
 #include "shared/ipc/proto.h"
 #include "worker/sample/sampler.h"
 
-enum { JOB_MAX_INPUTS = 2048 }; /* OpenAI's bound of an embedding request */
+enum { JOB_MAX_INPUT_TOKENS = 300000 }; /* of an embedding job; OpenAI's bound */
 
 struct job_tokens {
     const int32_t *ids; /* borrowed */

@@ -121,8 +121,22 @@ static bool prepare_completion(const struct prompt_maker *p, struct job_req *r,
     return encode(p, r->prompt_text, flags, &r->prompt, &r->n_prompt, PARAM_PROMPT, fault);
 }
 
+/* Before any template or text is looked at: what is wrong is the model, not the request's text. */
+static bool right_model(const struct prompt_maker *p, const struct job_req *r,
+                        struct job_fault *fault)
+{
+    const bool wants = r->head.kind == JOB_EMBEDDING;
+    if (wants == p->embeds)
+        return true;
+    return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_MODEL,
+                         wants ? "this model writes text; it gives no embeddings"
+                               : "this model gives embeddings; it writes no text");
+}
+
 bool prompt_prepare(const struct prompt_maker *p, struct job_req *r, struct job_fault *fault)
 {
+    if (!right_model(p, r, fault))
+        return false;
     switch ((enum job_kind)r->head.kind) {
     case JOB_CHAT:
         return prepare_chat(p, r, fault);

@@ -12,6 +12,7 @@ struct prompt_maker {
     const struct tokenizer *tokenizer; /* borrowed */
     struct chat_template *chat; /* owned; NULL: the file has none, and chat jobs are refused */
     struct buf source;          /* of the template */
+    bool embeds;                /* the model gives embeddings, no text: set by the owner */
 };
 
 /* The template of `file`, or the model's own where file is NULL. */

@@ -4,17 +4,32 @@
 #include "shared/base/checked.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* --- open, close
  * ------------------------------------------------------------------------------------- */
 
+static enum err open_batch(struct sched *s, struct errmsg *why)
+{
+    const struct engine *e = s->engine;
+    size_t n_logits;
+    enum err err = sampler_open(&s->sampler, e->n_vocab, why);
+    if (err)
+        return err;
+    if (mul_size(&n_logits, e->max_seqs, e->n_vocab))
+        s->logits = calloc(n_logits, sizeof *s->logits);
+    s->batch.seqs = calloc(e->max_seqs, sizeof *s->batch.seqs);
+    s->batch.who = calloc(e->max_seqs, sizeof *s->batch.who);
+    if (!s->logits || !s->batch.seqs || !s->batch.who)
+        return err_set(why, ERR_NOMEM, "no memory for %u slots", e->max_seqs);
+    return ERR_OK;
+}
+
 enum err sched_open(struct sched **out, const struct engine *e, const struct sched_opts *o,
                     struct errmsg *why)
 {
-    if (e->max_seqs < 1 || e->max_step_tokens < e->max_seqs + e->block_tokens)
+    if (e->max_seqs < 1 || (!e->embeds && e->max_step_tokens < e->max_seqs + e->block_tokens))
         return err_set(
             why, ERR_INVALID,
             "a step of %u tokens is too small for %u slots: it needs one token for each, "
@@ -30,27 +45,16 @@ enum err sched_open(struct sched **out, const struct engine *e, const struct sch
     list_init(&s->waiting);
     list_init(&s->resident);
     list_init(&s->embeds);
-    enum err err = ERR_OK;
-    if (!e->is_encoder) {
-        struct kv_shape shape = {.n_blocks = e->kv_blocks,
-                                 .block_tokens = e->block_tokens,
-                                 .max_seq_tokens = e->context,
-                                 .n_window_blocks = e->window_blocks,
-                                 .ring_blocks = e->ring_blocks,
-                                 .window = e->window,
-                                 .chunked = e->chunked};
-        size_t n_logits;
-        err = kv_open(&s->kv, &shape, why);
-        if (!err)
-            err = sampler_open(&s->sampler, e->n_vocab, why);
-        if (!err && mul_size(&n_logits, e->max_seqs, e->n_vocab))
-            s->logits = calloc(n_logits, sizeof *s->logits);
-    }
-    s->embedding = calloc(e->n_embd ? e->n_embd : 1, sizeof *s->embedding);
-    s->batch.seqs = calloc(e->max_seqs, sizeof *s->batch.seqs);
-    s->batch.who = calloc(e->max_seqs, sizeof *s->batch.who);
-    if (!err && (!s->embedding || !s->batch.seqs || !s->batch.who || (s->kv && !s->logits)))
-        err = err_set(why, ERR_NOMEM, "no memory for %u slots", e->max_seqs);
+    const struct kv_shape shape = {.n_blocks = e->kv_blocks,
+                                   .block_tokens = e->block_tokens,
+                                   .max_seq_tokens = e->context,
+                                   .n_window_blocks = e->window_blocks,
+                                   .ring_blocks = e->ring_blocks,
+                                   .window = e->window,
+                                   .chunked = e->chunked};
+    enum err err = kv_open(&s->kv, &shape, why);
+    if (!err)
+        err = e->embeds ? embed_open(s, why) : open_batch(s, why);
     if (err) {
         sched_close(s);
         return err;
@@ -88,10 +92,10 @@ void sched_close(struct sched *s)
         list_remove(&j->link);
         job_free(j);
     }
+    embed_close(s); /* its places hold KV blocks */
     kv_close(s->kv);
     sampler_close(s->sampler);
     free(s->logits);
-    free(s->embedding);
     free(s->batch.seqs);
     free(s->batch.who);
     buf_fini(&s->out.text);
@@ -172,9 +176,9 @@ static bool fit_context(const struct sched *s, struct job *j, struct job_fault *
 
 static bool start_choices(struct sched *s, struct job *j, struct job_fault *fault)
 {
-    if (s->engine->is_encoder)
-        return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_NONE,
-                             "this model gives embeddings only; it can't complete text");
+    if (s->engine->embeds)
+        return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_MODEL,
+                             "this model gives embeddings; it writes no text");
     if (!fit_context(s, j, fault))
         return false;
     j->sampling = job_req_sampling(j->req);
@@ -201,29 +205,6 @@ static bool start_choices(struct sched *s, struct job *j, struct job_fault *faul
     return true;
 }
 
-static bool start_embedding(struct sched *s, struct job *j, struct job_fault *fault)
-{
-    if (!s->engine->embed)
-        return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_NONE,
-                             "this worker offers no embeddings");
-    uint64_t total = 0;
-    for (size_t i = 0; i < j->req->n_inputs; i++) {
-        size_t n = j->req->inputs[i].n;
-        if (n == 0 || n > s->engine->context) {
-            job_fault_set(fault, n ? ERR_CONTEXT_LENGTH : ERR_INVALID, PARAM_INPUT,
-                          n ? "this model's maximum context length is %u tokens; input %zu has %zu"
-                            : "an input of at most %u tokens: input %zu has %zu",
-                          s->engine->context, i, n);
-            fault->prompt_tokens = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
-            return false;
-        }
-        total += n;
-    }
-    j->n_prompt = (uint32_t)total; /* at most JOB_MAX_INPUTS contexts */
-    embed_enqueue(s, j);
-    return true;
-}
-
 void sched_ready(struct sched *s, uint64_t id, struct job_req *r)
 {
     struct job *j = find_job(s, id);
@@ -236,7 +217,7 @@ void sched_ready(struct sched *s, uint64_t id, struct job_req *r)
     j->priority = r->head.priority;
     struct job_fault fault = {0};
     bool ok =
-        r->head.kind == JOB_EMBEDDING ? start_embedding(s, j, &fault) : start_choices(s, j, &fault);
+        r->head.kind == JOB_EMBEDDING ? embed_start(s, j, &fault) : start_choices(s, j, &fault);
     if (!ok)
         job_fail(s, j, &fault);
     bury(s);
@@ -261,8 +242,10 @@ void sched_cancel(struct sched *s, uint64_t id)
 void sched_pause(struct sched *s, uint64_t id)
 {
     struct job *j = find_job(s, id);
-    if (j)
-        j->paused = true;
+    if (!j)
+        return;
+    j->paused = true;
+    embed_leave(s, j); /* others may need it; the input begins anew */
 }
 
 void sched_resume(struct sched *s, uint64_t id)
@@ -320,11 +303,11 @@ static void step_one_by_one(struct sched *s)
     }
 }
 
-static void learn_speed(struct sched *s, uint64_t ns)
+void sched_learn_speed(struct sched *s, uint32_t n_tokens, uint64_t ns)
 {
-    if (s->batch.n_tokens < s->engine->block_tokens || ns == 0)
+    if (n_tokens < s->engine->block_tokens || ns == 0)
         return; /* a step of few tokens costs what reading the weights costs: says nothing here */
-    double now = (double)ns / s->batch.n_tokens;
+    double now = (double)ns / n_tokens;
     s->token_ns = s->token_ns > 0 ? s->token_ns * 0.7 + now * 0.3 : now;
 }
 
@@ -339,55 +322,17 @@ static bool step_batch(struct sched *s)
     if (e) {
         step_one_by_one(s);
     } else {
-        learn_speed(s, s->opts.now_ns(s->opts.user) - start);
+        sched_learn_speed(s, s->batch.n_tokens, s->opts.now_ns(s->opts.user) - start);
         for (int i = 0; i < s->batch.n; i++)
             accept(s, i);
     }
     return true;
 }
 
-static bool step_embedding(struct sched *s)
-{
-    struct job *j = NULL;
-    for (struct link *l = s->embeds.next; l != &s->embeds && !j; l = l->next)
-        if (!list_entry(l, struct job, embed_link)->paused)
-            j = list_entry(l, struct job, embed_link);
-    if (!j)
-        return false;
-    job_admit(s, j);
-    const struct job_input *in = &j->req->inputs[j->next_input];
-    struct job_fault fault = {0};
-    if (s->kv && s->engine->embed_uses_kv)
-        vacate_blocks(s, (uint32_t)((in->n - 1) / s->engine->block_tokens + 1));
-    fault.err =
-        s->engine->embed(s->engine->self, in->ids, (uint32_t)in->n, s->embedding, &fault.why);
-    for (uint32_t i = 0; !fault.err && i < s->engine->n_embd; i++)
-        if (!isfinite(s->embedding[i]))
-            job_fault_set(&fault, ERR_INTERNAL, PARAM_INPUT,
-                          "the model computed no number for input %zu: the file may be damaged",
-                          j->next_input);
-    if (fault.err) {
-        job_fail(s, j, &fault);
-        return true;
-    }
-    j->computed_tokens += in->n;
-    struct msg m = {.type = REC_EMBEDDING,
-                    .job = j->id,
-                    .embedding = {.head = {.index = (uint32_t)j->next_input,
-                                           .n_dims = s->engine->n_embd,
-                                           .n_tokens = (uint32_t)in->n},
-                                  .values = s->embedding}};
-    s->opts.emit(s->opts.user, &m);
-    if (++j->next_input == j->req->n_inputs)
-        job_finish(s, j, FINISH_STOP);
-    return true;
-}
-
 bool sched_step(struct sched *s)
 {
     end_overdue(s);
-    bool worked = s->kv && step_batch(s);
-    worked |= step_embedding(s);
+    bool worked = s->engine->embeds ? embed_step(s) : step_batch(s);
     s->stats.steps += worked;
     bury(s);
     return worked;
@@ -412,8 +357,8 @@ uint64_t sched_next_deadline_ns(const struct sched *s)
 
 static bool job_in_batch(const struct job *j)
 {
-    if (j->next_input > 0)
-        return true;
+    if (j->req && j->req->head.kind == JOB_EMBEDDING)
+        return j->admitted;
     for (uint32_t i = 0; i < j->n_choices; i++)
         if (j->choices[i].state == CHOICE_RESIDENT && !j->paused)
             return true;
@@ -423,14 +368,13 @@ static bool job_in_batch(const struct job *j)
 void sched_stats(const struct sched *s, struct sched_stats *out)
 {
     *out = s->stats;
+    out->running = embed_running(s);
     for (struct link *l = s->resident.next; l != &s->resident; l = l->next)
         out->running += !list_entry(l, struct choice, link)->job->paused;
     for (struct link *l = s->jobs.next; l != &s->jobs; l = l->next)
         out->waiting += !job_in_batch(list_entry(l, struct job, link));
-    if (s->kv) {
-        struct kv_stats kv;
-        kv_stats(s->kv, &kv);
-        out->kv_blocks_total = kv.n_blocks;
-        out->kv_blocks_used = kv.held;
-    }
+    struct kv_stats kv;
+    kv_stats(s->kv, &kv);
+    out->kv_blocks_total = kv.n_blocks;
+    out->kv_blocks_used = kv.held;
 }

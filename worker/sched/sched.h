@@ -19,7 +19,7 @@
  * that the step should take `target_ns`: so a long prompt never stalls other streams, and a CANCEL
  * is obeyed within one step
  *   5. the engine; then sampling and text, and one DELTA per sampled token
- *   6. one input of one embedding job
+ * An engine that embeds has inputs instead of choices, and embed.c instead of 2 to 5.
  * A choice whose next block is about to be computed by one of better rank waits for that block:
  * equal prompts that arrive together, and the n choices of a job, are computed once.
  *

@@ -4,7 +4,8 @@
  * Who is where:
  *   job:     s->jobs in order of arrival, until its terminal event; then s->dead until the call is
  * over (the batch may still point at its choices) choice:  WAITING in s->waiting, RESIDENT in
- * s->resident, both by rank; REPLAYED and DONE in no list embedding job: also in s->embeds, by rank
+ * s->resident, both by rank; REPLAYED and DONE in no list embedding job: also in s->embeds, by
+ * priority and turn
  */
 #ifndef MILLRACE_WORKER_SCHED_SCHED_PARTS_H
 #define MILLRACE_WORKER_SCHED_SCHED_PARTS_H
@@ -43,13 +44,15 @@ struct job {
     uint64_t id, arrival;
     int32_t priority;
     bool paused, admitted;
+    uint32_t served;        /* embedding job: tokens that it has in the step being made */
+    uint64_t turn;          /* embedding job: tokens it has had; who had fewest is next */
     struct job_req *req;    /* owned; NULL while announced */
     struct choice *choices; /* owned [n_choices] */
     uint32_t n_choices, n_done;
     struct sample_params sampling; /* borrows from req */
     uint32_t n_prompt, cached_tokens;
     uint32_t max_completion; /* per choice: max_tokens, or what the context leaves */
-    size_t next_input;       /* of an embedding job */
+    size_t next_input;       /* embedding job: those before it are done, or end with this step */
     uint64_t computed_tokens;
     uint64_t arrived_ns, started_ns, first_token_ns; /* 0: not yet */
 };
@@ -65,9 +68,9 @@ struct sched {
     const struct engine *engine; /* borrowed */
     struct sched_opts opts;
     struct kv_cache *kv;
-    struct sampler *sampler;
-    float *logits;    /* [max_seqs, n_vocab] */
-    float *embedding; /* [n_embd] */
+    struct sampler *sampler;   /* NULL when the engine embeds */
+    float *logits;             /* [max_seqs, n_vocab]; NULL when the engine embeds */
+    struct embedder *embedder; /* NULL when it does not */
     struct batch batch;
     struct text_out out, tail; /* scratch of one delivery */
     struct buf logprobs;
@@ -104,10 +107,23 @@ void choice_fini(struct sched *s, struct choice *c); /* gives everything back */
 
 void choice_enqueue(struct sched *s, struct choice *c); /* into s->waiting */
 void choice_leave(struct choice *c); /* out of its list, its KV blocks given back */
-void embed_enqueue(struct sched *s, struct job *j);
 void batch_compose(struct sched *s); /* admits, preempts, fills s->batch */
-void vacate_blocks(struct sched *s,
-                   uint32_t n); /* of blocks 0 .. n-1: preempts whoever holds one */
+
+/* --- embed.c: embedding jobs
+ * ------------------------------------------------------------------------- */
+
+enum err embed_open(struct sched *s, struct errmsg *why) MUST_CHECK;
+void embed_close(struct sched *s);
+/* The job's inputs are there: queued, or false and *fault. */
+bool embed_start(struct sched *s, struct job *j, struct job_fault *fault) MUST_CHECK;
+bool embed_step(struct sched *s);                       /* false: nothing to do */
+void embed_leave(struct sched *s, const struct job *j); /* gives back what the job holds */
+uint32_t embed_running(const struct sched *s);          /* inputs under way */
+
+/* --- sched.c: what a position of a larger step costs
+ * ------------------------------------------------- */
+
+void sched_learn_speed(struct sched *s, uint32_t n_tokens, uint64_t ns);
 
 /* --- events.c: what the gateway hears
  * ---------------------------------------------------------------- */

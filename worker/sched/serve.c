@@ -110,6 +110,7 @@ static bool template_mentions(const struct serve *s, const char *word)
 static void send_model_info(struct serve *s)
 {
     const struct model_desc *d = model_desc(s->model);
+    const struct engine *engine = engine_model_table(s->engine);
     struct buf b;
     buf_init(&b);
     const struct {
@@ -132,12 +133,17 @@ static void send_model_info(struct serve *s)
                "\"params\":%llu,\"weight_bytes\":%llu,\"context\":%u,\"context_train\":%u,\"n_"
                "vocab\":%u,\"kv_blocks\":%u,"
                "\"kv_bytes\":%llu,\"slots\":%u,\"chat\":%s,\"tools\":%s,\"reasoning\":%s,"
-               "\"embeddings_only\":%s}",
+               "\"embeddings\":%s",
                (unsigned long long)d->n_params, (unsigned long long)d->weight_bytes, d->context,
                d->context_train, d->n_vocab, d->kv_blocks, (unsigned long long)d->kv_bytes,
-               s->o->model.max_seqs, s->maker.chat ? "true" : "false",
+               s->o->model.max_seqs, s->maker.chat && !engine->embeds ? "true" : "false",
                template_mentions(s, "tools") ? "true" : "false",
-               template_mentions(s, "think") ? "true" : "false", d->is_encoder ? "true" : "false");
+               template_mentions(s, "think") ? "true" : "false", engine->embeds ? "true" : "false");
+    if (engine->embeds)
+        buf_printf(&b, ",\"pooling\":\"%s\",\"dimensions\":%u,\"min_dimensions\":%u",
+                   pooling_name(engine->pooling), engine->n_embd,
+                   engine->min_dims ? engine->min_dims : engine->n_embd);
+    buf_putc(&b, '}');
     emit(s, &(struct msg){.type = REC_MODEL_INFO, .text = {b.p, b.n}});
     flush(s);
     buf_fini(&b);
@@ -263,6 +269,12 @@ static void on_progress(void *user, uint32_t permille)
     beat(s);
 }
 
+/* An encoder takes an input in one step, however long: each layer is a sign of life. */
+static void on_layer(void *user)
+{
+    beat(user);
+}
+
 static uint64_t now_ns(void *user)
 {
     (void)user;
@@ -273,6 +285,7 @@ static enum err load(struct serve *s, struct errmsg *why)
 {
     struct model_opts mo = s->o->model;
     mo.on_progress = on_progress;
+    mo.on_layer = on_layer;
     mo.user = s;
     enum err e = model_open(&s->model, s->o->path, &mo, why);
     if (e != ERR_OK)
@@ -283,9 +296,11 @@ static enum err load(struct serve *s, struct errmsg *why)
     e = prompt_maker_open(&s->maker, model_gguf(s->model), s->tokenizer, s->o->chat_template, why);
     if (e != ERR_OK)
         return e;
-    e = engine_model_open(&s->engine, s->model, s->tokenizer, mo.max_seqs, mo.max_step_tokens, why);
+    e = engine_model_open(&s->engine, s->model, s->tokenizer, mo.max_seqs, mo.max_step_tokens,
+                          &s->o->embeddings, why);
     if (e != ERR_OK)
         return e;
+    s->maker.embeds = engine_model_table(s->engine)->embeds;
     const struct sched_opts so = {
         .target_ns = target_step_ns, .now_ns = now_ns, .emit = emit, .user = s};
     e = sched_open(&s->sched, engine_model_table(s->engine), &so, why);

@@ -2,12 +2,13 @@
 #ifndef MILLRACE_WORKER_SCHED_SERVE_H
 #define MILLRACE_WORKER_SCHED_SERVE_H
 
-#include "worker/model/model.h"
+#include "worker/sched/engine_model.h"
 
 struct serve_options {
-    const char *path;             /* of the model */
-    const char *chat_template;    /* file; NULL: the model's own */
-    struct model_opts model;      /* max_seqs: slots */
+    const char *path;          /* of the model */
+    const char *chat_template; /* file; NULL: the model's own */
+    struct model_opts model;   /* max_seqs: slots */
+    struct embed_opts embeddings;
     int shm_fd, work_fd, news_fd; /* inherited */
 };
 

@@ -43,7 +43,8 @@
     X(KV_LORA,       "kv-lora",          "attention.kv_lora_rank",         false)                  \
     X(LOGIT_SCALE,   "logit-scale",      "logit_scale",                    true)                   \
     X(ATTN_SOFTCAP,  "attn-softcap",     "attn_logit_softcapping",         true)                   \
-    X(LOGIT_SOFTCAP, "logit-softcap",    "final_logit_softcapping",        true)
+    X(LOGIT_SOFTCAP, "logit-softcap",    "final_logit_softcapping",        true)                   \
+    X(POOLING,       "pooling",          "pooling_type",                   false)
 // clang-format on
 
 enum synth_number {
@@ -66,7 +67,8 @@ struct synth_params {
     bool rope_freqs;                     /* the frequency factors of Llama 3.1 */
     bool pure;                           /* --quant for every matrix, the output too */
     struct str tmpl;                     /* chat template; borrowed */
-    const char *pre;                     /* tokenizer.ggml.pre; NULL: what suits the architecture */
+    const char *pre; /* tokenizer.ggml.pre; NULL: what suits the architecture, WordPiece for
+                        encoders */
 };
 
 /* Everything unset, seed 1, Q8_0, the ChatML template. */

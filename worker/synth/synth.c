@@ -3,6 +3,7 @@
 #include "worker/synth/synth.h"
 #include "worker/model/gguf_parts.h"
 #include "worker/model/gguf_write.h"
+#include "worker/model/pooling.h"
 #include "worker/model/weights.h"
 #include "worker/quant/random.h"
 #include "worker/synth/mix.h"
@@ -62,7 +63,8 @@ static void put_numbers(struct synth *s)
         char full[128];
         snprintf(full, sizeof full, "%s.attention.causal", s->arch->name);
         gguf_put_bool(s->w, full, false);
-        put_key(s, "pooling_type", 1, false);
+        if (p->number[SYNTH_POOLING] < 0)
+            put_key(s, "pooling_type", POOL_MEAN, false);
         gguf_put_u32(s->w, "tokenizer.ggml.token_type_count", 2);
     }
 }
@@ -83,8 +85,28 @@ static void put_general(struct synth *s)
     gguf_put_u32(s->w, "general.file_type", mix_file_type(s->mix));
 }
 
+static enum err put_wordpiece(struct synth *s, struct errmsg *why)
+{
+    struct synth_vocab v;
+    enum err e = synth_wordpiece_make(&v, &s->mem, (size_t)s->p->number[SYNTH_VOCAB], why);
+    if (e)
+        return e;
+    gguf_put_str(s->w, "tokenizer.ggml.model", STR("bert"));
+    gguf_put_str_array(s->w, "tokenizer.ggml.tokens", v.tokens, v.n);
+    gguf_put_i32_array(s->w, "tokenizer.ggml.token_type", v.types, v.n);
+    gguf_put_u32(s->w, "tokenizer.ggml.bos_token_id", SYNTH_CLS);
+    gguf_put_u32(s->w, "tokenizer.ggml.cls_token_id", SYNTH_CLS);
+    gguf_put_u32(s->w, "tokenizer.ggml.seperator_token_id", SYNTH_SEP); /* as it is spelled */
+    gguf_put_u32(s->w, "tokenizer.ggml.unknown_token_id", SYNTH_UNK);
+    gguf_put_u32(s->w, "tokenizer.ggml.padding_token_id", SYNTH_PAD);
+    gguf_put_u32(s->w, "tokenizer.ggml.mask_token_id", SYNTH_MASK);
+    return ERR_OK;
+}
+
 static enum err put_tokenizer(struct synth *s, struct errmsg *why)
 {
+    if (s->arch->encoder && !s->p->pre)
+        return put_wordpiece(s, why);
     struct synth_vocab v;
     enum err e = synth_vocab_make(&v, &s->mem, (size_t)s->p->number[SYNTH_VOCAB], why);
     if (e)

@@ -141,22 +141,32 @@ static void add_syllables(struct maker *m)
         }
 }
 
-enum err synth_vocab_make(struct synth_vocab *v, struct arena *mem, size_t n, struct errmsg *why)
+static enum err open_maker(struct maker *m, struct synth_vocab *v, struct arena *mem, size_t n,
+                           size_t n_control, struct errmsg *why)
 {
     if (n < SYNTH_VOCAB_MIN || n > SYNTH_VOCAB_MAX)
         return err_set(why, ERR_RANGE, "a vocabulary of %zu tokens; %d to %d can be made", n,
                        SYNTH_VOCAB_MIN, SYNTH_VOCAB_MAX);
     *v = (struct synth_vocab){0};
-    struct maker m = {.v = v, .mem = mem, .room = n - SYNTH_CONTROL_TOKENS, .mask = 1};
-    while (m.mask < 2 * n)
-        m.mask *= 2;
-    m.table = arena_array(mem, m.mask, sizeof *m.table);
-    m.mask--;
+    *m = (struct maker){.v = v, .mem = mem, .room = n - n_control, .mask = 1};
+    while (m->mask < 2 * n)
+        m->mask *= 2;
+    m->table = arena_array(mem, m->mask, sizeof *m->table);
+    m->mask--;
     v->tokens = arena_array(mem, n, sizeof *v->tokens);
     v->merges = arena_array(mem, n, sizeof *v->merges);
     v->types = arena_array(mem, n, sizeof *v->types);
-    if (!m.table || !v->tokens || !v->merges || !v->types)
+    if (!m->table || !v->tokens || !v->merges || !v->types)
         return err_set(why, ERR_NOMEM, "out of memory for %zu tokens", n);
+    return ERR_OK;
+}
+
+enum err synth_vocab_make(struct synth_vocab *v, struct arena *mem, size_t n, struct errmsg *why)
+{
+    struct maker m;
+    enum err e = open_maker(&m, v, mem, n, SYNTH_CONTROL_TOKENS, why);
+    if (e)
+        return e;
     for (unsigned b = 0; b < 256; b++) {
         char text[4];
         int len = utf8_encode(printable(b), text);
@@ -173,5 +183,61 @@ enum err synth_vocab_make(struct synth_vocab *v, struct arena *mem, size_t n, st
     v->end_of_text = (uint32_t)add_token(&m, STR("<|endoftext|>"), 3);
     v->im_start = (uint32_t)add_token(&m, STR("<|im_start|>"), 3);
     v->im_end = (uint32_t)add_token(&m, STR("<|im_end|>"), 3);
+    return ERR_OK;
+}
+
+/* --- WordPiece: every piece at the start of a word (marked) and inside one -------------------- */
+
+static void add_piece(struct maker *m, const char *text, size_t n)
+{
+    for (int inside = 0; inside < 2 && !full(m); inside++) {
+        char marked[64];
+        const size_t mark = inside ? 0 : 3;
+        memcpy(marked, "\xe2\x96\x81", 3); /* U+2581 */
+        memcpy(marked + mark, text, n);
+        char *copy = arena_strndup(m->mem, marked, mark + n);
+        if (copy)
+            (void)add_token(m, (struct str){copy, mark + n}, 1);
+        else
+            m->failed = true;
+    }
+}
+
+/* All texts of `left` syllables after what stands in text. */
+static void add_syllable_pieces(struct maker *m, char *text, size_t n, int left)
+{
+    static const char consonants[] = "tnsrlcdmphgbfvwkyzjxq", vowels[] = "eaiou";
+    if (left == 0) {
+        add_piece(m, text, n);
+        return;
+    }
+    for (const char *v = vowels; *v && !full(m); v++)
+        for (const char *c = consonants; *c && !full(m); c++) {
+            text[n] = *c;
+            text[n + 1] = *v;
+            add_syllable_pieces(m, text, n + 2, left - 1);
+        }
+}
+
+enum err synth_wordpiece_make(struct synth_vocab *v, struct arena *mem, size_t n,
+                              struct errmsg *why)
+{
+    static const char *const specials[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+    struct maker m;
+    char text[32];
+    enum err e = open_maker(&m, v, mem, n, 0, why);
+    if (e)
+        return e;
+    for (int i = 0; i < 5; i++)
+        (void)add_token(&m, str_of(specials[i]), i == SYNTH_UNK ? 2 : 3);
+    for (text[0] = '!'; text[0] <= '~'; text[0]++)
+        if (text[0] < 'A' || text[0] > 'Z') /* texts are made lower case first */
+            add_piece(&m, text, 1);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        add_piece(&m, words[i], strlen(words[i]));
+    for (int syllables = 1; syllables <= 4 && !full(&m); syllables++)
+        add_syllable_pieces(&m, text, 0, syllables);
+    if (m.failed || v->n < n)
+        return err_set(why, ERR_NOMEM, "out of memory for %zu tokens", n);
     return ERR_OK;
 }

@@ -24,11 +24,16 @@ struct synth_vocab {
     int32_t *types;     /* [n]: 1 normal, 3 control */
     struct str *merges; /* [n_merges]: "left right" */
     size_t n, n_merges;
-    uint32_t end_of_text, im_start, im_end; /* ids */
+    uint32_t end_of_text, im_start, im_end; /* ids; of byte-level BPE */
 };
+
+enum { SYNTH_PAD, SYNTH_UNK, SYNTH_CLS, SYNTH_SEP, SYNTH_MASK }; /* ids of a WordPiece vocabulary */
 
 /* ERR_RANGE when n is not within SYNTH_VOCAB_MIN to SYNTH_VOCAB_MAX. */
 enum err synth_vocab_make(struct synth_vocab *v, struct arena *mem, size_t n,
                           struct errmsg *why) MUST_CHECK;
+/* The same for BERT: what is not ASCII becomes [UNK]. No merges. */
+enum err synth_wordpiece_make(struct synth_vocab *v, struct arena *mem, size_t n,
+                              struct errmsg *why) MUST_CHECK;
 
 #endif

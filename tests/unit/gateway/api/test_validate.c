@@ -6,9 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MSG  "\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
-#define CHAT "{" MSG ","
-#define COMP "{\"model\":\"m\",\"prompt\":\"hi\","
+#define MSG   "\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define CHAT  "{" MSG ","
+#define EMBED "{\"model\":\"m\",\"input\":"
+#define COMP  "{\"model\":\"m\",\"prompt\":\"hi\","
 
 struct refusal {
     enum dialect_bit dialect;
@@ -75,6 +76,29 @@ static const struct refusal refusals[] = {
     {FOR_CHAT, CHAT "\"logit_bias\":{\"99999999999\":1}}", API_VALUE, "logit_bias", NULL},
     {FOR_CHAT, CHAT "\"logit_bias\":{\"5\":101}}", API_DECIMAL_ABOVE, "logit_bias.5", NULL},
     {FOR_CHAT, CHAT "\"logit_bias\":{\"5\":\"1\"}}", API_TYPE, "logit_bias.5", NULL},
+    /* embeddings */
+    {FOR_EMBEDDINGS, "{\"model\":\"m\"}", API_MISSING, "input", "Missing required parameter: 'input'."},
+    {FOR_EMBEDDINGS, EMBED "null}", API_TYPE, "input", NULL},
+    {FOR_EMBEDDINGS, EMBED "5}", API_TYPE, "input", NULL},
+    {FOR_EMBEDDINGS, EMBED "{}}", API_TYPE, "input", NULL},
+    {FOR_EMBEDDINGS, EMBED "\"\"}", API_EMPTY_STRING, "input", "Invalid 'input': empty string. Expected a string with minimum length 1, but got an empty string instead."},
+    {FOR_EMBEDDINGS, EMBED "[]}", API_EMPTY_ARRAY, "input", NULL},
+    {FOR_EMBEDDINGS, EMBED "[\"a\",\"\"]}", API_EMPTY_STRING, "input[1]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[[1],[]]}", API_EMPTY_ARRAY, "input[1]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[[]]}", API_EMPTY_ARRAY, "input[0]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[1,\"a\"]}", API_TYPE, "input[1]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[\"a\",[1]]}", API_TYPE, "input[1]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[[1],\"a\"]}", API_TYPE, "input[1]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[null]}", API_TYPE, "input[0]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[1.5]}", API_TYPE, "input[0]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[[1,-2]]}", API_INT_BELOW, "input[0][1]", NULL},
+    {FOR_EMBEDDINGS, EMBED "[4294967296]}", API_INT_ABOVE, "input[0]", NULL},
+    {FOR_EMBEDDINGS, EMBED "\"x\",\"encoding_format\":\"int8\"}", API_VALUE, "encoding_format", NULL},
+    {FOR_EMBEDDINGS, EMBED "\"x\",\"encoding_format\":1}", API_TYPE, "encoding_format", NULL},
+    {FOR_EMBEDDINGS, EMBED "\"x\",\"dimensions\":0}", API_INT_BELOW, "dimensions", NULL},
+    {FOR_EMBEDDINGS, EMBED "\"x\",\"dimensions\":65537}", API_INT_ABOVE, "dimensions", NULL},
+    {FOR_EMBEDDINGS, EMBED "\"x\",\"stream\":true}", API_UNKNOWN, "stream", NULL},
+    {FOR_CHAT, CHAT "\"input\":\"x\"}", API_UNKNOWN, "input", NULL},
     /* streaming */
     {FOR_CHAT, CHAT "\"stream\":\"yes\"}", API_TYPE, "stream", "Invalid type for 'stream': expected a boolean, but got a string instead."},
     {FOR_CHAT, CHAT "\"stream_options\":{\"include_usage\":true}}", API_VALUE, "stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled."},
@@ -240,7 +264,8 @@ static void show_body(const struct buf *body, struct buf *out, struct job_head *
     struct body_part part;
     for (size_t at = 0; body_next(&b, &at, &part);) {
         buf_printf(out, "%d:", (int)part.kind);
-        if (part.kind == SECTION_PROMPT_TOKENS || part.kind == SECTION_LOGIT_BIAS)
+        if (part.kind == SECTION_PROMPT_TOKENS || part.kind == SECTION_LOGIT_BIAS ||
+            part.kind == SECTION_INPUT_TOKENS)
             for (size_t i = 0; i < part.n; i += 4) {
                 int32_t v;
                 memcpy(&v, (const char *)part.p + i, 4);
@@ -340,6 +365,53 @@ static void prompts_may_be_text_or_tokens(void **state)
     expect_body(FOR_COMPLETIONS, "{\"model\":\"m\",\"prompt\":\"\"}", "2:|");
 }
 
+static void embedding_inputs_may_be_texts_or_tokens_one_or_many(void **state)
+{
+    UNUSED(state);
+    expect_body(FOR_EMBEDDINGS, EMBED "\"hi\"}", "7:hi|");
+    expect_body(FOR_EMBEDDINGS, EMBED "[\"one\",\"two\"]}", "7:one|7:two|");
+    expect_body(FOR_EMBEDDINGS, EMBED "[1,2,255]}", "8:1,2,ff,|");
+    expect_body(FOR_EMBEDDINGS, EMBED "[[1,2],[3]]}", "8:1,2,|8:3,|");
+    struct arena a;
+    struct api_params p;
+    struct api_fault f;
+    struct json *root;
+    arena_init(&a, 0);
+    static const char text[] = EMBED "\"x\",\"dimensions\":64,\"encoding_format\":\"base64\","
+                                     "\"user\":\"u\"}";
+    assert_int_equal(json_parse(&root, &a, text, sizeof(text) - 1, NULL, NULL), ERR_OK);
+    assert_true(api_validate(root, FOR_EMBEDDINGS, &p, &f));
+    assert_true(p.base64 && str_is(p.user, "u"));
+    assert_int_equal(p.head.kind, JOB_EMBEDDING);
+    assert_int_equal(p.head.dimensions, 64);
+    arena_fini(&a);
+}
+
+static void more_inputs_than_openai_takes_are_refused(void **state)
+{
+    UNUSED(state);
+    for (int n = 2048; n <= 2049; n++) {
+        struct arena a;
+        struct api_params p;
+        struct api_fault f;
+        struct json *root;
+        struct buf text = {0};
+        arena_init(&a, 0);
+        buf_puts(&text, EMBED "[\"x\"");
+        for (int i = 1; i < n; i++)
+            buf_puts(&text, ",\"x\"");
+        buf_puts(&text, "]}");
+        assert_int_equal(json_parse(&root, &a, text.p, text.n, NULL, NULL), ERR_OK);
+        assert_int_equal(api_validate(root, FOR_EMBEDDINGS, &p, &f), n == 2048);
+        if (n == 2049) {
+            assert_int_equal(f.error, API_ARRAY_TOO_LONG);
+            assert_string_equal(f.param, "input");
+        }
+        buf_fini(&text);
+        arena_fini(&a);
+    }
+}
+
 static void hostile_names_come_back_cut_and_whole(void **state)
 {
     struct arena a;
@@ -376,6 +448,8 @@ int main(void)
         cmocka_unit_test(tool_choice_none_keeps_tools_from_the_template),
         cmocka_unit_test(reasoning_effort_reaches_the_template),
         cmocka_unit_test(prompts_may_be_text_or_tokens),
+        cmocka_unit_test(embedding_inputs_may_be_texts_or_tokens_one_or_many),
+        cmocka_unit_test(more_inputs_than_openai_takes_are_refused),
         cmocka_unit_test(hostile_names_come_back_cut_and_whole),
     };
     return RUN_TESTS(tests);

@@ -21,6 +21,8 @@ struct client { /* what one caller saw */
     struct job_usage usage;
     struct job *job;
     bool cancel_at_first_delta;
+    uint32_t n_vectors;
+    float first[16]; /* the first value of each */
 };
 
 struct house {
@@ -52,6 +54,16 @@ static void on_delta(void *user, const struct job_delta *d)
         job_cancel(c->job, "client_gone");
         c->ends++;
     }
+}
+
+static void on_embedding(void *user, uint32_t index, const float *v, uint32_t n_dims,
+                         uint32_t n_tokens)
+{
+    struct client *c = user;
+    assert_int_equal(index, c->n_vectors); /* each once, in order */
+    assert_int_equal(n_dims, 4);
+    assert_int_equal(n_tokens, 2);
+    memcpy(&c->first[c->n_vectors++], v, sizeof(float));
 }
 
 static void on_choice_done(void *user, uint32_t choice, enum finish_reason reason)
@@ -170,6 +182,7 @@ static void on_tick(uv_timer_t *t)
 static const struct job_sink sink = {.on_admitted = on_admitted,
                                      .on_delta = on_delta,
                                      .on_choice_done = on_choice_done,
+                                     .on_embedding = on_embedding,
                                      .on_finished = on_finished,
                                      .on_failed = on_failed};
 
@@ -379,6 +392,85 @@ static void model_that_cannot_load_should_say_why_and_fail_its_queue(void **stat
     house_close(&h);
 }
 
+static void submit_embeddings(struct house *h, struct client *c, int n_inputs)
+{
+    *c = (struct client){0};
+    struct job_head head = {.kind = JOB_EMBEDDING, .n = 1, .top_p = 1, .repetition_penalty = 1};
+    struct job_spec spec = {.model = STR("fake"), .dialect = STR("embeddings")};
+    struct job_sink to = sink;
+    uint32_t retry = 0;
+    to.user = c;
+    body_begin(&spec.body, &head);
+    for (int i = 0; i < n_inputs; i++)
+        body_section(&spec.body, SECTION_INPUT_TEXT, "text", 4);
+    assert_int_equal(body_end(&spec.body), ERR_OK);
+    assert_int_equal(job_submit(h->d, &spec, &to, &c->job, &retry), ERR_OK);
+}
+
+static void embedding_job_should_give_each_input_once_whatever_happens_to_its_workers(void **state)
+{
+    (void)state;
+    /* One death costs nothing; who gets on between two deaths is not to blame for the third. */
+    static const char *const scripts[] = {"{\"pieces\":[]}",
+                                          "{\"pieces\":[],\"die_at\":7,\"token_us\":1000}",
+                                          "{\"pieces\":[],\"die_at\":0,\"token_us\":1000}"};
+    for (int i = 0; i < 3; i++) {
+        struct house h;
+        struct client c;
+        house_open(&h, scripts[i], 0, 1, 0);
+        submit_embeddings(&h, &c, 12);
+        RUN_UNTIL(&h, c.ends);
+        assert_int_equal(c.failed, ERR_OK);
+        assert_int_equal(c.n_vectors, 12);
+        for (int k = 0; k < 12; k++)
+            assert_true(c.first[k] == (float)k);
+        assert_int_equal(h.n_rows, 1);
+        const struct usage_row *row = &h.rows[0];
+        assert_string_equal(row->dialect, "embeddings");
+        assert_string_equal(row->finish, "");
+        assert_int_equal(row->prompt_tokens, 24);
+        assert_int_equal(row->completion_tokens, 0);
+        assert_int_equal(row->failovers, i > 0);
+        assert_int_equal(row->computed_tokens, i == 1 ? 24 + 14 : 24);
+        assert_int_equal(c.usage.prompt_tokens, 24);
+        house_close(&h);
+    }
+}
+
+static void embedding_input_that_kills_workers_should_fail_its_job(void **state)
+{
+    (void)state;
+    struct house h;
+    struct client c;
+    house_open(&h, "{\"pieces\":[],\"die_at\":10,\"die_times\":99}", 0, 1, 0);
+    submit_embeddings(&h, &c, 12);
+    RUN_UNTIL(&h, c.ends);
+    assert_int_equal(c.failed, ERR_INTERNAL);
+    assert_int_equal(c.n_vectors, 10);
+    assert_int_equal(h.n_rows, 1);
+    assert_string_equal(h.rows[0].cause, "worker_lost");
+    house_close(&h);
+}
+
+static void worker_that_lies_about_embeddings_should_be_replaced(void **state)
+{
+    (void)state;
+    static const char *const lies[] = {"order", "dims", "short"};
+    for (int i = 0; i < 3; i++) {
+        struct house h;
+        struct client c;
+        char script[100];
+        snprintf(script, sizeof(script), "{\"pieces\":[],\"lie\":\"%s\"}", lies[i]);
+        house_open(&h, script, 0, 1, 0);
+        submit_embeddings(&h, &c, 3);
+        RUN_UNTIL(&h, c.ends);
+        assert_int_equal(c.failed, ERR_INTERNAL);
+        assert_int_equal(c.n_vectors, 1);
+        assert_true(status(&h).restarts >= 2);
+        house_close(&h);
+    }
+}
+
 static void failed_job_should_carry_the_workers_message(void **state)
 {
     (void)state;
@@ -446,6 +538,9 @@ int main(void)
         cmocka_unit_test(full_queue_should_refuse_at_once_and_write_no_row),
         cmocka_unit_test(mad_worker_should_be_replaced_and_hurt_nobody),
         cmocka_unit_test(model_that_cannot_load_should_say_why_and_fail_its_queue),
+        cmocka_unit_test(embedding_job_should_give_each_input_once_whatever_happens_to_its_workers),
+        cmocka_unit_test(embedding_input_that_kills_workers_should_fail_its_job),
+        cmocka_unit_test(worker_that_lies_about_embeddings_should_be_replaced),
         cmocka_unit_test(failed_job_should_carry_the_workers_message),
         cmocka_unit_test(drain_should_fail_the_queue_and_let_running_jobs_end),
         cmocka_unit_test(two_workers_should_share_the_load),

@@ -306,7 +306,7 @@ static void values_out_of_range_are_refused(void **state)
     refused((struct msg){.type = REC_FAILED, .failed = {.head = {.err = ERR_OK}}});
     refused((struct msg){.type = REC_FAILED, .failed = {.head = {.err = ERR_COUNT_}}});
     refused(
-        (struct msg){.type = REC_FAILED, .failed = {.head = {.err = 1, .param = PARAM_STOP + 1}}});
+        (struct msg){.type = REC_FAILED, .failed = {.head = {.err = 1, .param = PARAM_COUNT_}}});
     refused((struct msg){.type = REC_FATAL, .text = STR("\xff")});
 }
 

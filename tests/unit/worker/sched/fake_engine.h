@@ -113,16 +113,50 @@ static inline enum err fake_step(void *self, const struct step_seq *seqs, int n,
     return ERR_OK;
 }
 
-static inline enum err fake_embed(void *self, const int32_t *ids, uint32_t n, float *out,
+/* A token's state is made of the hash of all tokens up to it, read through the block table; of an
+ * encoder's, of the hash of the whole input. */
+static inline enum err fake_embed(void *self, const struct embed_seq *seqs, int n,
                                   struct errmsg *why)
 {
     struct fake *f = self;
-    (void)why;
-    for (uint32_t i = 0; i < n && f->engine.embed_uses_kv; i++)
-        f->kv[i] = 0xdead;
-    for (uint32_t i = 0; i < f->engine.ring_blocks * f->engine.block_tokens && f->window_kv; i++)
-        f->window_kv[i] = 0xdead;
-    out[0] = (float)n, out[1] = (float)ids[0], out[2] = ids[n - 1] == FAKE_NAN ? NAN : 1;
+    uint32_t bt = f->engine.block_tokens, total = 0;
+    for (int i = 0; i < n; i++) {
+        total += seqs[i].n_tok;
+        for (uint32_t t = 0; t < seqs[i].n_tok; t++)
+            if (seqs[i].tokens[t] == FAKE_BAD)
+                return err_set(why, ERR_INTERNAL, "a bad token");
+    }
+    if (f->fail_steps > 0 && n > 1) {
+        f->fail_steps--;
+        return err_set(why, ERR_INTERNAL, "a hiccup");
+    }
+    if (n > (int)f->engine.max_seqs || total > f->engine.max_step_tokens)
+        abort();
+    for (int i = 0; i < n; i++) {
+        const struct embed_seq *q = &seqs[i];
+        float rows[1000][FAKE_EMBD];
+        if (q->n_tok < 1 || q->n_tok > 1000 || (q->pos + q->n_tok + bt - 1) / bt > q->n_blocks ||
+            (f->engine.is_encoder && (q->pos || !q->last)))
+            abort();
+        for (uint32_t t = 0; t < q->n_tok; t++) {
+            uint32_t p = q->pos + t;
+            uint64_t before = p ? f->kv[q->blocks[(p - 1) / bt] * bt + (p - 1) % bt] : 77;
+            f->kv[q->blocks[p / bt] * bt + p % bt] = fake_mix(before, (uint64_t)q->tokens[t]);
+        }
+        for (uint32_t t = 0; t < q->n_tok; t++) {
+            uint32_t p = q->pos + (f->engine.is_encoder ? q->n_tok - 1 : t);
+            uint64_t h = f->kv[q->blocks[p / bt] * bt + p % bt];
+            rows[t][0] = (float)(h >> 40) / (float)(1 << 24);
+            rows[t][1] = (float)q->tokens[t];
+            rows[t][2] = q->tokens[t] == FAKE_NAN ? NAN : 1;
+        }
+        uint32_t first, wanted = pooled_wants(q->pooled, q->n_tok, q->last, &first);
+        pooled_add(q->pooled, wanted ? rows[first] : NULL, q->n_tok, q->last);
+        f->max_chunk = q->n_tok > f->max_chunk ? q->n_tok : f->max_chunk;
+    }
+    f->n_steps++;
+    f->n_positions += total;
+    f->now_ns += f->ns_per_step + total * f->ns_per_token;
     return ERR_OK;
 }
 
@@ -225,7 +259,6 @@ static inline void fake_open(struct fake *f, uint32_t slots, uint32_t step_token
                    .end_tokens = fake_end_tokens,
                    .n_end_tokens = 1,
                    .step = fake_step,
-                   .embed = fake_embed,
                    .piece = fake_piece,
                    .text_open = fake_text_open,
                    .text_close = fake_text_close,
@@ -246,6 +279,17 @@ static inline void fake_open_windows(struct fake *f, uint32_t window, bool chunk
     e->ring_blocks = (window + e->max_step_tokens + e->block_tokens) / e->block_tokens + 2;
     e->window_blocks = blocks ? blocks : e->ring_blocks * (e->max_seqs + 1);
     f->window_kv = calloc((size_t)e->window_blocks * e->block_tokens, sizeof *f->window_kv);
+}
+
+/* From now on it embeds, and writes no text. */
+static inline void fake_make_embed(struct fake *f, enum pooling pooling, bool encoder)
+{
+    f->engine.embeds = true;
+    f->engine.is_encoder = encoder;
+    f->engine.pooling = pooling;
+    f->engine.min_dims = 2;
+    f->engine.step = NULL;
+    f->engine.embed = fake_embed;
 }
 
 static inline void fake_close(struct fake *f)

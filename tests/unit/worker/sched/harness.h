@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-enum { MAX_SEEN = 700, SEEN_CHOICES = 8, SEEN_TOKENS = 200 };
+enum { MAX_SEEN = 700, SEEN_CHOICES = 8, SEEN_TOKENS = 200, SEEN_INPUTS = 40 };
 
 struct seen_choice {
     int32_t tokens[SEEN_TOKENS];
@@ -34,8 +34,9 @@ struct seen {
     struct rec_finished finished;
     struct rec_failed failure;
     char message[300];
-    uint32_t n_embeddings;
-    float embedding0;
+    uint32_t n_embeddings, n_dims;
+    uint64_t at_step[SEEN_INPUTS]; /* engine steps done when the vector came */
+    float vectors[SEEN_INPUTS][FAKE_EMBD];
 };
 
 struct harness {
@@ -111,8 +112,10 @@ static inline void on_event(void *user, const struct msg *sent)
     case REC_EMBEDDING:
         assert_true(j->admitted);
         assert_int_equal(m.embedding.head.index, j->n_embeddings++);
-        if (m.embedding.head.index == 0)
-            j->embedding0 = m.embedding.values[0];
+        assert_in_range(m.embedding.head.n_dims, 1, FAKE_EMBD);
+        j->n_dims = m.embedding.head.n_dims;
+        j->at_step[m.embedding.head.index] = h->fake.n_steps;
+        memcpy(j->vectors[m.embedding.head.index], m.embedding.values, j->n_dims * sizeof(float));
         break;
     case REC_FINISHED:
         j->over = true;
@@ -138,6 +141,8 @@ struct room { /* of a harness; zeros: roomy */
     uint64_t target_ns;
     uint32_t window, window_blocks; /* window 0: none; window_blocks 0: roomy */
     bool chunked;
+    enum pooling pooling; /* other than 0: it embeds */
+    bool encoder;
 };
 
 static inline struct harness *harness_open(struct room room)
@@ -148,6 +153,8 @@ static inline struct harness *harness_open(struct room room)
               room.blocks ? room.blocks : 512, room.context ? room.context : 128);
     if (room.window)
         fake_open_windows(&h->fake, room.window, room.chunked, room.window_blocks);
+    if (room.pooling)
+        fake_make_embed(&h->fake, room.pooling, room.encoder);
     struct sched_opts o = {
         .target_ns = room.target_ns, .now_ns = fake_now, .emit = on_event, .user = h};
     struct errmsg why = {""};
@@ -176,8 +183,8 @@ struct spec { /* of a job; zeros are neutral */
         const int32_t *tokens;
         size_t n;
     } replay[SEEN_CHOICES];
-    const int32_t *inputs[3];
-    size_t n_input[3];
+    const int32_t *inputs[SEEN_INPUTS];
+    size_t n_input[SEEN_INPUTS];
 };
 
 static inline struct spec spec_of(const int32_t *prompt, size_t n)
@@ -208,7 +215,7 @@ static inline struct job_req *make_req(const struct spec *sp)
     for (uint32_t c = 0; c < SEEN_CHOICES; c++)
         if (sp->replay[c].n)
             body_replay(&b, c, sp->replay[c].tokens, sp->replay[c].n);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < SEEN_INPUTS; i++)
         if (sp->inputs[i])
             body_section(&b, SECTION_INPUT_TOKENS, sp->inputs[i], sp->n_input[i] * sizeof(int32_t));
     assert_int_equal(body_end(&b), ERR_OK);

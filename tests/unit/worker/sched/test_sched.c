@@ -464,70 +464,6 @@ static void what_is_wrong_with_one_job_never_hurts_another(void **state)
     harness_close(h);
 }
 
-static void embedding_jobs_give_one_vector_per_input_between_the_steps_of_others(void **state)
-{
-    (void)state;
-    struct harness *h = harness_open((struct room){.context = 32});
-    struct spec chat = spec_of(abc, 9);
-    chat.head.flags = JOB_IGNORE_EOS;
-    chat.head.max_tokens = 10;
-    struct seen *a = submit(h, 1, &chat);
-    sched_step(h->s);
-    struct spec sp = spec_of(NULL, 0);
-    sp.head.kind = JOB_EMBEDDING;
-    sp.inputs[0] = abc, sp.n_input[0] = 7;
-    sp.inputs[1] = abc + 1, sp.n_input[1] = 2;
-    struct seen *e = submit(h, 2, &sp);
-    uint32_t before = a->choice[0].n_tokens;
-    sched_step(h->s);
-    assert_int_equal(e->n_embeddings, 1);
-    assert_int_equal(a->choice[0].n_tokens, before + 1);
-    run_all(h);
-    assert_int_equal(e->n_embeddings, 2);
-    assert_int_equal(e->finished.prompt_tokens, 9);
-    assert_int_equal(e->finished.computed_tokens, 9);
-    assert_true(e->embedding0 == 7.0f);
-
-    sp.inputs[1] = abc, sp.n_input[1] = 33;
-    e = submit(h, 3, &sp);
-    assert_int_equal(e->failure.err, ERR_CONTEXT_LENGTH);
-    assert_int_equal(e->failure.param, PARAM_INPUT);
-    const int32_t nan[] = {FAKE_NAN};
-    sp.inputs[1] = nan, sp.n_input[1] = 1;
-    e = submit(h, 4, &sp);
-    run_all(h);
-    assert_int_equal(e->n_embeddings, 1);
-    assert_int_equal(e->failure.err, ERR_INTERNAL);
-    h->fake.engine.embed = NULL;
-    e = submit(h, 5, &sp);
-    assert_int_equal(e->failure.err, ERR_UNSUPPORTED);
-    assert_quiet(h);
-    harness_close(h);
-}
-
-static void an_embedding_that_overwrites_kv_blocks_hurts_no_sequence(void **state)
-{
-    (void)state;
-    struct harness *h = harness_open((struct room){0});
-    h->fake.engine.embed_uses_kv = true;
-    struct spec chat = spec_of(abc, 30);
-    chat.head.flags = JOB_IGNORE_EOS;
-    struct seen *alone = submit(h, 1, &chat);
-    run_all(h);
-    struct spec sp = spec_of(NULL, 0);
-    sp.head.kind = JOB_EMBEDDING;
-    sp.inputs[0] = abc, sp.n_input[0] = 40;
-    submit(h, 2, &sp); /* among blocks that are cached */
-    struct seen *a = submit(h, 3, &chat);
-    for (int i = 0; i < 5; i++)
-        sched_step(h->s);
-    submit(h, 4, &sp); /* among blocks that are held */
-    run_all(h);
-    assert_same_answer(alone, a, 1);
-    assert_quiet(h);
-    harness_close(h);
-}
-
 static void what_could_not_be_prepared_fails_once(void **state)
 {
     (void)state;
@@ -579,8 +515,6 @@ int main(void)
         cmocka_unit_test(higher_priority_goes_first_then_first_come),
         cmocka_unit_test(a_job_past_its_deadline_fails_and_others_go_on),
         cmocka_unit_test(what_is_wrong_with_one_job_never_hurts_another),
-        cmocka_unit_test(embedding_jobs_give_one_vector_per_input_between_the_steps_of_others),
-        cmocka_unit_test(an_embedding_that_overwrites_kv_blocks_hurts_no_sequence),
         cmocka_unit_test(what_could_not_be_prepared_fails_once),
         cmocka_unit_test(a_budget_too_small_for_the_slots_is_refused),
     };

@@ -278,12 +278,43 @@ static void impossible_parameters_are_refused_by_name(void **state)
     }
 }
 
+static void encoders_have_a_wordpiece_vocabulary_that_covers_ascii(void **state)
+{
+    (void)state;
+    (void)make(path, "bert", "Q8_0", "layers=1,embd=32,ff=32,heads=2,context=64,vocab=1000");
+    struct gguf *g = open_ok(path);
+    struct tokenizer *t;
+    struct errmsg why = {{0}};
+    if (tokenizer_open(&t, g, &why))
+        fail_msg("%s", why.text);
+    uint32_t pooling = 0;
+    assert_true(gguf_get_u32(g, "bert.pooling_type", &pooling));
+    assert_int_equal(pooling, 1);
+    gguf_close(g);
+    assert_string_equal(tokenizer_kind(t), "wordpiece");
+    assert_int_equal(tokenizer_n_vocab(t), 1000);
+    static const char text[] = "The Water, and xylophones: 42% of ~them! \xc3\xb8";
+    struct token_list ids = {0};
+    assert_int_equal(tokenizer_encode(t, text, sizeof text - 1, TOK_ADD_SPECIAL, &ids, &why), 0);
+    assert_int_equal(ids.ids[0], tokenizer_find(t, STR("[CLS]")));
+    assert_int_equal(ids.ids[1], tokenizer_find(t, STR("\xe2\x96\x81the")));
+    assert_int_equal(ids.ids[2], tokenizer_find(t, STR("\xe2\x96\x81water")));
+    assert_int_equal(ids.ids[ids.n - 1], tokenizer_find(t, STR("[SEP]")));
+    const int32_t unknown = tokenizer_find(t, STR("[UNK]"));
+    assert_int_equal(ids.ids[ids.n - 2], unknown); /* the last word, and no other */
+    for (size_t i = 0; i + 2 < ids.n; i++)
+        assert_int_not_equal(ids.ids[i], unknown);
+    token_list_fini(&ids);
+    tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_quantization_computes_finite_and_varied_logits),
         cmocka_unit_test(every_architecture_of_the_table_can_be_made_and_is_complete),
         cmocka_unit_test(the_same_seed_gives_the_same_file),
+        cmocka_unit_test(encoders_have_a_wordpiece_vocabulary_that_covers_ascii),
         cmocka_unit_test(the_vocabulary_has_the_size_asked_for_and_gives_texts_back),
         cmocka_unit_test(q4_k_m_has_the_mix_of_published_files),
         cmocka_unit_test(impossible_parameters_are_refused_by_name),
