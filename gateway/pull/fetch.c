@@ -32,6 +32,7 @@ struct transfer {
     struct errmsg *why;
     enum err refused;
     bool head_done;
+    uint64_t news_ms; /* when the last byte came */
     int hops;
     struct buf error_body; /* of an answer that is no success */
 };
@@ -171,6 +172,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *user)
     struct transfer *t = user;
     (void)size; /* always 1 */
     struct str line = trimmed(p, n);
+    t->news_ms = clock_mono_ms();
     if (line.n >= 9 && memcmp(line.p, "HTTP/", 5) == 0) {
         char linked[65];
         memcpy(linked, t->out->head.linked_sha256, sizeof(linked));
@@ -208,6 +210,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 {
     struct transfer *t = user;
     (void)size;
+    t->news_ms = clock_mono_ms();
     if (!is_success(t->out->head.status)) {
         size_t room = ERROR_BODY_MAX - t->error_body.n;
         buf_put(&t->error_body, p, n < room ? n : room);
@@ -224,7 +227,8 @@ static int on_tick(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_of
     struct transfer *t = user;
     (void)a, (void)b, (void)c, (void)d;
     progress_tick(t->f->o.progress);
-    return 0;
+    /* libcurl's own low-speed limit averages over seconds, and so comes late. */
+    return clock_mono_ms() - t->news_ms > (uint64_t)t->f->o.stall_s * 1000;
 }
 
 /* ---- what a failure means ----------------------------------------------------------------- */
@@ -237,6 +241,7 @@ static bool may_pass(const struct fetcher *f, CURLcode rc)
     case CURLE_COULDNT_CONNECT:
         return f->reached; /* a mistyped host should say so at once */
     case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_ABORTED_BY_CALLBACK: /* on_tick: it stood still */
     case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
@@ -302,8 +307,10 @@ static enum err transfer_fault(struct transfer *t, CURLcode rc, const char *host
     case CURLE_COULDNT_RESOLVE_HOST:
         return err_set(t->why, ERR_NOT_FOUND, "%s: there is no host of this name", host);
     case CURLE_OPERATION_TIMEDOUT:
-        return err_set(t->why, ERR_TIMEOUT, "%s: no answer, or nothing came for %u s", host,
-                       f->o.stall_s);
+        return err_set(t->why, ERR_TIMEOUT, "%s: no connection within %d s", host,
+                       CONNECT_TIMEOUT_S);
+    case CURLE_ABORTED_BY_CALLBACK:
+        return err_set(t->why, ERR_TIMEOUT, "%s: nothing came for %u s", host, f->o.stall_s);
     case CURLE_PARTIAL_FILE:
     case CURLE_GOT_NOTHING:
         return err_set(t->why, ERR_CLOSED, "%s: the connection ended early", host);
@@ -362,9 +369,6 @@ static bool set_options(struct transfer *t, struct curl_slist *headers, char *de
     if (o->ca_file)
         SET(CAINFO, o->ca_file);
     SET(CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-    SET(LOW_SPEED_LIMIT, 1L);
-    SET(LOW_SPEED_TIME, (long)o->stall_s);
-    SET(SERVER_RESPONSE_TIMEOUT, (long)o->stall_s);
     SET(TCP_KEEPALIVE, 1L);
     SET(BUFFERSIZE, 512L * 1024);
     SET(SUPPRESS_CONNECT_HEADERS, 1L);
@@ -390,7 +394,7 @@ enum err fetch_get(struct fetcher *f, const struct fetch_request *r, struct fetc
 {
     char host[256], detail[CURL_ERROR_SIZE] = "", token[4200];
     struct curl_slist *headers = NULL;
-    struct transfer t = {.f = f, .r = r, .out = out, .why = why};
+    struct transfer t = {.f = f, .r = r, .out = out, .why = why, .news_ms = clock_mono_ms()};
     *out = (struct fetch_result){.head = {.length = -1, .range_total = -1}};
     enum err e = fetch_check_url(r->url, f->o.insecure_http, host, why);
     if (e)
