@@ -23,8 +23,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A weight of the file. Matrices: [n_mat][n_out][n_in], rows of blocks. Vectors: n_in values,
- * float32 on the device. */
+/* A weight of the file. Matrices: [n_mat][n_out][n_in], rows of blocks. Vectors: n_in values (a
+ * table of them: [n_out][n_in]), float32 on the device. */
 struct tensor {
     enum qtype type;
     int n_in, n_out, n_mat;
@@ -99,7 +99,9 @@ struct batch {
     const struct batch_seq *seqs;
 };
 
-enum act_kind { ACT_SILU, ACT_GELU, ACT_RELU2 }; /* GELU is the tanh form */
+/* GELU is the tanh form. SWIGLU_OAI (gpt-oss; with a gate only): g = min(gate, 7), u = up clamped
+ * to -7 .. 7, f = g * sigmoid(1.702 g) * (u + 1). */
+enum act_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SWIGLU_OAI };
 
 /* Heads of this step's rows become queries (in place) and K/V rows of the cache. Per head h of row
  * t: z = z + bias;  z = norm(z) if normed;  z = rotate(z[rope_from ..], pos[t]);   V: bias only. */
@@ -117,6 +119,8 @@ struct qkv {
     int norm_n;        /* first values of a head that are normalised: head_k, less for MLA */
     int rope;          /* index into backend_opts.rope, -1: not rotated */
     int rope_from;     /* first rotated value of a head */
+    int warm_floor; /* q is multiplied by 1 + warm_scale * log(1 + floor((pos+1) / warm_floor)); */
+    float warm_scale; /* 0: no */
 };
 
 /* out[t, h] = sum_j softmax_j(cap(scale * q[t,h].K[j,g])) V[j,g], g = h / (n_head/n_head_kv), over
@@ -150,13 +154,17 @@ struct residual {
 };
 
 /* f[t] = act(gate[t] + bias_gate) * (up[t] + bias_up); gate NULL: f[t] = act(up[t] + bias_up). f
- * may be up or gate. */
+ * may be up or gate. gate and up are dead after it. With `ids` the biases are [n_expert][n] and row
+ * t takes those of expert ids[t]; with row_scale gate[t] and up[t] are multiplied by row_scale[t]
+ * first. */
 struct activation {
     enum act_kind kind;
     const float *gate, *up;
     float *f;
     int ld_gate, ld_up, ld_f;
     const float *bias_gate, *bias_up; /* [n] or NULL */
+    const int32_t *ids;               /* [T] or NULL */
+    const float *row_scale;           /* [T] or NULL */
     int n, rows;
 };
 
@@ -196,6 +204,18 @@ struct route {
     int32_t *ids;   /* out [T, n_used], best first */
     float *weights; /* out [T, n_used] */
     int rows;
+};
+
+/* y[t] = sum_u weights[t,u] * (d[t*n_used+u] + bias[ids[t,u]]) + shared[t] * sigmoid(gate[t]) */
+struct combine {
+    float *y;             /* [T, n] */
+    const float *d;       /* [T*n_used, n] */
+    const float *weights; /* [T, n_used]; NULL: all 1 */
+    const float *bias;    /* [n_expert][n]; NULL: none */
+    const int32_t *ids;   /* [T, n_used]; read where there is a bias */
+    const float *shared;  /* [T, n]; NULL: none */
+    const float *gate;    /* [T]; NULL: factor 1 */
+    int n_used, n, rows;
 };
 
 struct backend; /* opaque */
@@ -243,10 +263,7 @@ struct backend_ops {
     void (*matmul_experts)(struct backend *b, const struct tensor *w, const int32_t *ids,
                            int n_used, const float *x, int ldx, bool per_use, float *y, int ldy,
                            int rows);
-    /* y[t] = sum_u weights[t,u] * d[t*n_used+u] + shared[t]*sigmoid(gate[t]) ; shared NULL: none;
-     * gate NULL: factor 1 */
-    void (*combine)(struct backend *b, float *y, const float *d, const float *weights, int n_used,
-                    const float *shared, const float *gate, int n, int rows);
+    void (*combine)(struct backend *b, const struct combine *c);
 };
 
 /* The backend that `device` names ("cpu"); NULL when this program has none of that name. */

@@ -100,10 +100,11 @@ static enum err cpu_bind(struct backend *b, struct tensor *t, bool is_vector, st
 {
     const struct qtype_info *q = qtype_info(t->type);
     if (is_vector) {
-        float *v = cpu_alloc(b, (size_t)t->n_in);
+        const size_t n = (size_t)t->n_in * (size_t)t->n_out;
+        float *v = cpu_alloc(b, n);
         if (!v)
-            return err_set(why, ERR_NOMEM, "no memory for a vector of %d values", t->n_in);
-        q->dequantize(v, t->data, (size_t)t->n_in);
+            return err_set(why, ERR_NOMEM, "no memory for a vector of %zu values", n);
+        q->dequantize(v, t->data, n);
         t->vec = v;
         return ERR_OK;
     }

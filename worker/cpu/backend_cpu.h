@@ -55,7 +55,6 @@ void cpu_logits(struct backend *b, float *y, const float *bias, float scale, flo
                 int rows);
 /* ops_moe.c */
 void cpu_route(struct backend *b, const struct route *r);
-void cpu_combine(struct backend *b, float *y, const float *d, const float *weights, int n_used,
-                 const float *shared, const float *gate, int n, int rows);
+void cpu_combine(struct backend *b, const struct combine *c);
 
 #endif

@@ -106,6 +106,18 @@ static v16 act16(v16 x, enum act_kind kind)
     return v16_mul(p, p);
 }
 
+/* act(g) * u, or what the kind makes of both. */
+static v16 gated16(v16 g, v16 u, enum act_kind kind)
+{
+    if (kind != ACT_SWIGLU_OAI)
+        return v16_mul(act16(g, kind), u);
+    const v16 one = v16_set1(1), limit = v16_set1(7);
+    g = v16_min(limit, g);
+    u = v16_max(v16_set1(-7), v16_min(limit, u));
+    const v16 e = v16_exp(v16_mul(v16_set1(-1.702F), g));
+    return v16_mul(v16_div(g, v16_add(one, e)), v16_add(u, one));
+}
+
 static void activate(float *f, const float *gate, const float *up, const float *bg, const float *bu,
                      enum act_kind kind, int n)
 {
@@ -115,8 +127,7 @@ static void activate(float *f, const float *gate, const float *up, const float *
         {
             v16 u = v16_add(v16_load(up + i), bu ? v16_load(bu + i) : zero);
             if (gate)
-                u = v16_mul(act16(v16_add(v16_load(gate + i), bg ? v16_load(bg + i) : zero), kind),
-                            u);
+                u = gated16(v16_add(v16_load(gate + i), bg ? v16_load(bg + i) : zero), u, kind);
             else
                 u = act16(u, kind);
             v16_store(f + i, u);
@@ -124,10 +135,9 @@ static void activate(float *f, const float *gate, const float *up, const float *
         {
             v16 u = v16_add(v16_load_n(up + i, rest), bu ? v16_load_n(bu + i, rest) : zero);
             if (gate)
-                u = v16_mul(
-                    act16(v16_add(v16_load_n(gate + i, rest), bg ? v16_load_n(bg + i, rest) : zero),
-                          kind),
-                    u);
+                u = gated16(
+                    v16_add(v16_load_n(gate + i, rest), bg ? v16_load_n(bg + i, rest) : zero), u,
+                    kind);
             else
                 u = act16(u, kind);
             v16_store_n(f + i, u, rest);

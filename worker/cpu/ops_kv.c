@@ -206,6 +206,10 @@ static void query_head(struct backend *b, const struct qkv *a, int row, int h)
         b->ops->norm(z, z, &w, a->norm_n);
     }
     turn(b, a, z, row);
+    if (a->warm_scale != 0) {
+        const int turns = (b->batch->pos[row] + 1) / a->warm_floor;
+        b->ops->scale(z, 1 + a->warm_scale * logf(1 + (float)turns), a->head_k);
+    }
 }
 
 static void key_head(struct backend *b, const struct qkv *a, char *head, int slot, int row, int h)

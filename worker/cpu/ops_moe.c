@@ -103,22 +103,19 @@ void cpu_route(struct backend *b, const struct route *r)
     run_ranges(b, route_rows, r, r->rows, (size_t)(r->n_expert * (r->n_used + 4)));
 }
 
-struct combine_op {
-    float *y;
-    const float *d, *weights, *shared, *gate;
-    int n_used, n;
-};
-
 static void combine_rows(struct backend *b, const void *op, int begin, int end)
 {
-    const struct combine_op *c = op;
+    const struct combine *c = op;
     const size_t n = (size_t)c->n;
     for (size_t t = (size_t)begin; t < (size_t)end; t++) {
         float *y = c->y + t * n;
         memset(y, 0, n * sizeof *y);
         for (int u = 0; u < c->n_used; u++) {
             const size_t row = t * (size_t)c->n_used + (size_t)u;
-            b->ops->add_scaled(y, c->d + row * n, c->weights[row], c->n);
+            const float w = c->weights ? c->weights[row] : 1;
+            b->ops->add_scaled(y, c->d + row * n, w, c->n);
+            if (c->bias)
+                b->ops->add_scaled(y, c->bias + (size_t)c->ids[row] * n, w, c->n);
         }
         if (!c->shared)
             continue;
@@ -132,9 +129,7 @@ static void combine_rows(struct backend *b, const void *op, int begin, int end)
     }
 }
 
-void cpu_combine(struct backend *b, float *y, const float *d, const float *weights, int n_used,
-                 const float *shared, const float *gate, int n, int rows)
+void cpu_combine(struct backend *b, const struct combine *c)
 {
-    struct combine_op c = {y, d, weights, shared, gate, n_used, n};
-    run_ranges(b, combine_rows, &c, rows, (size_t)n * (size_t)(n_used + 1));
+    run_ranges(b, combine_rows, c, c->rows, (size_t)c->n * (size_t)(c->n_used + 1));
 }

@@ -179,11 +179,18 @@ static void activation_parts(struct backend *b, const void *op, int begin, int e
     const int per_row = parts(a->n);
     for (int i = begin; i < end; i++) {
         const int t = i / per_row, c = i % per_row * PART, n = a->n - c < PART ? a->n - c : PART;
-        const size_t row = (size_t)t;
-        b->ops->activate(a->f + row * (size_t)a->ld_f + c,
-                         a->gate ? a->gate + row * (size_t)a->ld_gate + c : NULL,
-                         a->up + row * (size_t)a->ld_up + c, a->bias_gate ? a->bias_gate + c : NULL,
-                         a->bias_up ? a->bias_up + c : NULL, a->kind, n);
+        const size_t row = (size_t)t,
+                     of = a->ids ? (size_t)a->ids[t] * (size_t)a->n + (size_t)c : (size_t)c;
+        float *gate = a->gate ? (float *)a->gate + row * (size_t)a->ld_gate + c : NULL,
+              *up = (float *)a->up + row * (size_t)a->ld_up + c; /* dead after this */
+        if (a->row_scale) {
+            b->ops->scale(up, a->row_scale[t], n);
+            if (gate)
+                b->ops->scale(gate, a->row_scale[t], n);
+        }
+        b->ops->activate(a->f + row * (size_t)a->ld_f + c, gate, up,
+                         a->bias_gate ? a->bias_gate + of : NULL,
+                         a->bias_up ? a->bias_up + of : NULL, a->kind, n);
     }
 }
 

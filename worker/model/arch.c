@@ -16,6 +16,7 @@ const struct slot_info arch_slots[SLOTS_] = {
 #define FFN_BIASES       {FFN_GATE_BIAS, MAY}, {FFN_UP_BIAS, MAY}, {FFN_DOWN_BIAS, MAY}
 #define QKV_NORMS        {ATTN_Q_NORM, MUST}, {ATTN_K_NORM, MUST}
 #define FFN_EXPERTS      {MOE_ROUTER, MOE}, {MOE_GATE, MOE}, {MOE_UP, MOE}, {MOE_DOWN, MOE}
+#define SHARED_EXPERTS   {SHARED_GATE, SHARED}, {SHARED_UP, SHARED}, {SHARED_DOWN, SHARED}
 #define END              {0, NEED_END_}
 
 static const struct tensor_need llama_tensors[] = {
@@ -78,6 +79,32 @@ static const struct tensor_need deepseek2_tensors[] = {
     {MLA_KV_A, MUST}, {MLA_KV_A_NORM, MUST}, {MLA_KV_B, MAY}, {MLA_K_B, MAY}, {MLA_V_B, MAY}, {ATTN_OUT, MUST},
     FFN_GATED_ROWS, FFN_EXPERTS, {MOE_BIAS, MAY_MOE},
     {SHARED_GATE, MOE}, {SHARED_UP, MOE}, {SHARED_DOWN, MOE}, END
+};
+
+static const struct tensor_need gpt_oss_tensors[] = {
+    {TOKEN_EMBD, MUST}, {OUT_NORM, MUST}, {OUTPUT, MUST},
+    ATTENTION, {ATTN_SINKS, MUST}, {ATTN_POST, MUST},
+    {ATTN_Q_BIAS, MUST}, {ATTN_K_BIAS, MUST}, {ATTN_V_BIAS, MUST}, {ATTN_OUT_BIAS, MUST},
+    FFN_EXPERTS, {MOE_ROUTER_B, MUST}, {MOE_GATE_B, MUST}, {MOE_UP_B, MUST}, {MOE_DOWN_B, MUST}, END
+};
+
+static const struct tensor_need llama4_tensors[] = {
+    EMBEDDINGS, ATTENTION, FFN_GATED_ROWS, FFN_EXPERTS, SHARED_EXPERTS, END
+};
+
+static const struct tensor_need glm4_tensors[] = {
+    EMBEDDINGS, ATTENTION, {ATTN_Q_BIAS, MAY}, {ATTN_K_BIAS, MAY}, {ATTN_V_BIAS, MAY}, {ATTN_POST, MUST},
+    {FFN_NORM, MUST}, {FFN_UP, MUST}, {FFN_DOWN, MUST}, {FFN_POST, MUST}, END
+};
+
+static const struct tensor_need glm4moe_tensors[] = {
+    EMBEDDINGS, ATTENTION, {ATTN_Q_BIAS, MAY}, {ATTN_K_BIAS, MAY}, {ATTN_V_BIAS, MAY},
+    {ATTN_Q_NORM, MAY}, {ATTN_K_NORM, MAY}, {ATTN_POST, MUST},
+    {FFN_GATE, DENSE}, {FFN_UP, DENSE}, {FFN_DOWN, DENSE}, FFN_EXPERTS, {MOE_BIAS, MOE}, SHARED_EXPERTS, END
+};
+
+static const struct tensor_need granite_tensors[] = {
+    EMBEDDINGS, ATTENTION, ATTENTION_BIASES, FFN_GATED_ROWS, FFN_BIASES, FFN_EXPERTS, SHARED_EXPERTS, END
 };
 
 #define ENCODER_EMBEDDINGS {TOKEN_EMBD, MUST}, {TYPE_EMBD, MAY}, {EMBD_NORM, MUST}, {EMBD_NORM_B, MUST}
@@ -191,6 +218,56 @@ static const struct arch rows[] = {
         .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NORM, .attn = ATTN_MLA,
         .ffn = FFN_GATED, .act = ACT_SILU,
         .tensors = deepseek2_tensors,
+    },
+    {
+        .name = "gpt-oss",
+        .families = "gpt-oss 20B, 120B",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NEOX, .attn = ATTN_GQA,
+        .ffn = FFN_GATED, .act = ACT_SWIGLU_OAI, .gating = GATE_SOFTMAX_CHOSEN,
+        .norm_after_is_before = true, .window = WINDOW_PERIOD, .window_period = 2,
+        .tensors = gpt_oss_tensors,
+    },
+    {
+        .name = "llama4",
+        .families = "Llama 4 Scout, Maverick (text)",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NORM, .attn = ATTN_GQA,
+        .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
+        .gating = GATE_SIGMOID, .shared_default = 1, .weigh_input = true,
+        .window = WINDOW_PERIOD, .window_period = 4, .window_default = 8192, .chunked = true,
+        .rope_local_only = true, .warm_floor = 8192, .warm_scale = 0.1F,
+        .unit_norms = true, .unnormed_experts = 128,
+        .tensors = llama4_tensors,
+    },
+    {
+        .name = "glm4",
+        .families = "GLM-4-0414, GLM-Z1",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NORM, .attn = ATTN_GQA,
+        .ffn = FFN_FUSED, .act = ACT_SILU, .may_tie = true,
+        .tensors = glm4_tensors,
+    },
+    {
+        .name = "glm4moe",
+        .families = "GLM-4.5, GLM-4.5-Air, GLM-4.6",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NEOX, .attn = ATTN_GQA,
+        .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
+        .gating = GATE_SIGMOID, .norm_after_is_before = true,
+        .tensors = glm4moe_tensors,
+    },
+    {
+        .name = "granite",
+        .families = "Granite 3.x dense",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NORM, .attn = ATTN_GQA,
+        .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
+        .logit_divisor = true, .finetuned_is_rope = true, .renorm = true,
+        .tensors = granite_tensors,
+    },
+    {
+        .name = "granitemoe",
+        .families = "Granite 3.x MoE",
+        .norm = NORM_RMS, .block = BLOCK_SERIAL, .rope = ROPE_NORM, .attn = ATTN_GQA,
+        .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
+        .logit_divisor = true, .finetuned_is_rope = true, .renorm = true,
+        .tensors = granite_tensors,
     },
     {
         .name = "bert",

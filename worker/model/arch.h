@@ -100,10 +100,14 @@ enum dim {
     X(FFN_RES_NORM,  "layer_output_norm.weight",    D_EMBD,     D_ONE,     D_ONE)                  \
     X(FFN_RES_NORM_B, "layer_output_norm.bias",     D_EMBD,     D_ONE,     D_ONE)                  \
     X(MOE_ROUTER,    "ffn_gate_inp.weight",         D_EMBD,     D_EXPERTS, D_ONE)                  \
+    X(MOE_ROUTER_B,  "ffn_gate_inp.bias",           D_EXPERTS,  D_ONE,     D_ONE)                  \
     X(MOE_BIAS,      "exp_probs_b.bias",            D_EXPERTS,  D_ONE,     D_ONE)                  \
     X(MOE_GATE,      "ffn_gate_exps.weight",        D_EMBD,     D_FF_EXP,  D_EXPERTS)              \
     X(MOE_UP,        "ffn_up_exps.weight",          D_EMBD,     D_FF_EXP,  D_EXPERTS)              \
     X(MOE_DOWN,      "ffn_down_exps.weight",        D_FF_EXP,   D_EMBD,    D_EXPERTS)              \
+    X(MOE_GATE_B,    "ffn_gate_exps.bias",          D_FF_EXP,   D_EXPERTS, D_ONE)                  \
+    X(MOE_UP_B,      "ffn_up_exps.bias",            D_FF_EXP,   D_EXPERTS, D_ONE)                  \
+    X(MOE_DOWN_B,    "ffn_down_exps.bias",          D_EMBD,     D_EXPERTS, D_ONE)                  \
     X(SHARED_ROUTER, "ffn_gate_inp_shexp.weight",   D_EMBD,     D_SINGLE,  D_ONE)                  \
     X(SHARED_GATE,   "ffn_gate_shexp.weight",       D_EMBD,     D_FF_SHARED, D_ONE)                \
     X(SHARED_UP,     "ffn_up_shexp.weight",         D_EMBD,     D_FF_SHARED, D_ONE)                \
@@ -128,6 +132,12 @@ static inline bool slot_of_layer(enum slot s)
 {
     return s >= MODEL_SLOTS_;
 }
+/* Whether the device holds it as float32: vectors, and the tables of the experts' biases. The rest
+ * are matrices. */
+static inline bool slot_is_vector(enum slot s)
+{
+    return arch_slots[s].out == D_ONE || s == MOE_GATE_B || s == MOE_UP_B || s == MOE_DOWN_B;
+}
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
@@ -138,6 +148,7 @@ enum need {
     DENSE,       /* must, in layers with one feed-forward network */
     MOE,         /* must, in layers with experts */
     MAY_MOE,     /* may, in layers with experts */
+    SHARED,      /* must, in layers with experts, when there are shared ones */
     WITH_Q_LORA, /* must, when attention.q_lora_rank is set */
     NO_Q_LORA    /* must, when it isn't */
 };
@@ -174,15 +185,26 @@ struct arch {
     bool scale_embd;            /* embeddings times sqrt(n_embd) */
     uint32_t wide_scale_layers; /* the size (told by its layers: no key says it) whose attention
                                    scale comes from n_embd/n_head instead of head_k; 0: none */
+    bool norm_after_is_before;  /* post_attention_norm is the feed-forward's own norm */
+    bool logit_divisor;         /* logit_scale divides */
+    bool finetuned_is_rope;     /* rope.scaling.finetuned = false turns rotation off */
     enum gating gating;         /* default of expert_gating_func */
     bool renorm;                /* default of expert_weights_norm */
+    uint32_t shared_default;    /* expert_shared_count without the key */
+    bool weigh_input;           /* an expert's weight multiplies its input, not its output */
     float attn_softcap, logit_softcap; /* without the keys; 0: none */
     enum window_kind window;
     uint32_t window_default; /* without the key */
     int window_period;       /* every window_period-th layer sees all (WINDOW_PERIOD) */
     bool chunked;          /* a window is a chunk: positions since the last multiple of its size */
     float local_rope_base; /* windowed layers turn by this base, unscaled; 0: like the others */
-    bool may_tie;          /* without output.weight the embedding is used */
+    bool rope_local_only;  /* layers that see all don't turn; their queries are warmed instead: */
+    int warm_floor;        /* (struct qkv) */
+    float warm_scale;
+    bool unit_norms;           /* heads that turn are normed, without weights, */
+    uint32_t unnormed_experts; /* but not in the size (told by its experts: no key says it) that has
+                                  so many */
+    bool may_tie;              /* without output.weight the embedding is used */
     const struct tensor_need *tensors; /* up to {0, NEED_END_} */
 };
 
@@ -208,6 +230,11 @@ struct hparams {
     float embd_scale, residual_scale, attn_scale, logit_scale;
     float attn_softcap, logit_softcap;
     uint32_t window; /* 0: none */
+    uint32_t window_period;
+    float local_rope_base;
+    bool no_rope, unit_norms;
+    uint32_t n_nextn;  /* layers at the end that predict further tokens: not run */
+    uint32_t moe_step; /* every moe_step-th layer has experts */
     uint32_t n_expert, n_expert_used, n_ff_exp, n_ff_shared, n_expert_shared;
     uint32_t n_group, n_group_used, n_dense; /* n_dense: leading layers without experts */
     uint32_t gating;                         /* enum gating */
@@ -229,13 +256,13 @@ uint64_t hparams_dim(const struct hparams *h, const struct arch *a, enum dim d);
 
 static inline bool layer_has_experts(const struct hparams *h, uint32_t il)
 {
-    return h->n_expert > 0 && il >= h->n_dense;
+    return h->n_expert > 0 && il >= h->n_dense && (il + 1) % h->moe_step == 0;
 }
 /* The window of layer il; 0: it sees everything. */
 static inline uint32_t layer_window(const struct hparams *h, const struct arch *a, uint32_t il)
 {
     if (a->window == WINDOW_NONE ||
-        (a->window == WINDOW_PERIOD && (int)(il + 1) % a->window_period == 0))
+        (a->window == WINDOW_PERIOD && (il + 1) % h->window_period == 0))
         return 0;
     return h->window;
 }
@@ -245,7 +272,7 @@ static inline uint32_t layer_number(const struct hparams *h, const struct arch *
 {
     if (a->window != WINDOW_PERIOD || h->window == 0)
         return il;
-    const uint32_t whole = il / (uint32_t)a->window_period;
+    const uint32_t whole = il / h->window_period;
     return layer_window(h, a, il) ? il - whole : whole;
 }
 

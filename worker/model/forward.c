@@ -67,7 +67,12 @@ static void attention_gqa(const struct pass *p)
         f->ops->matmul(f->b, qkv, 3, p->in, n_embd, p->rows);
     }
     const uint32_t window = layer_window(h, f->a, (uint32_t)p->il);
-    const bool local = window && f->a->local_rope_base > 0;
+    const bool local = window && h->local_rope_base > 0,
+               still = f->a->rope == ROPE_NONE || h->no_rope || (f->a->rope_local_only && !window);
+    /* (a norm without weights doesn't mind that the head turns after it) */
+    const float *unit = h->unit_norms && !still ? f->ones : NULL;
+    const float *norm_q = layer_vector(p->l, ATTN_Q_NORM),
+                *norm_k = layer_vector(p->l, ATTN_K_NORM);
     f->ops->qkv(f->b, &(struct qkv){
                           .kind = kv_kind_of(f, p->il),
                           .layer = kv_layer_of(f, p->il),
@@ -84,12 +89,14 @@ static void attention_gqa(const struct pass *p)
                           .bias_q = fused ? fused : bq,
                           .bias_k = fused ? fused + nq : bk,
                           .bias_v = fused ? fused + nq + nk : bv,
-                          .norm_q = norm_of(f, layer_vector(p->l, ATTN_Q_NORM), NULL),
-                          .norm_k = norm_of(f, layer_vector(p->l, ATTN_K_NORM), NULL),
+                          .norm_q = norm_of(f, unit ? unit : norm_q, NULL),
+                          .norm_k = norm_of(f, unit ? unit : norm_k, NULL),
                           .norm_n = (int)h->head_k,
-                          .rope = f->a->rope == ROPE_NONE ? -1
-                                  : local                 ? 1
-                                                          : 0,
+                          .rope = still   ? -1
+                                  : local ? 1
+                                          : 0,
+                          .warm_floor = f->a->warm_floor,
+                          .warm_scale = window ? 0 : f->a->warm_scale,
                       });
     f->ops->attention(f->b, &(struct attention){
                                 .kind = kv_kind_of(f, p->il),
@@ -223,7 +230,10 @@ static void ffn_experts(const struct pass *p)
     struct forward *f = p->f;
     const struct hparams *h = f->h;
     const int n_embd = (int)h->n_embd, n_used = (int)h->n_expert_used, n_ff = (int)h->n_ff_exp;
+    const float *router_bias = layer_vector(p->l, MOE_ROUTER_B);
     product(p, MOE_ROUTER, f->router, (int)h->n_expert, p->in, n_embd);
+    if (router_bias)
+        f->ops->logits(f->b, f->router, router_bias, 1, 0, (int)h->n_expert, p->rows);
     f->ops->route(f->b, &(struct route){
                             .logits = f->router,
                             .bias = layer_vector(p->l, MOE_BIAS),
@@ -250,6 +260,11 @@ static void ffn_experts(const struct pass *p)
                                  .ld_gate = n_ff,
                                  .ld_up = n_ff,
                                  .ld_f = n_ff,
+                                 .bias_gate = layer_vector(p->l, MOE_GATE_B),
+                                 .bias_up = layer_vector(p->l, MOE_UP_B),
+                                 .ids = f->ids,
+                                 /* W (w x) = w (W x) */
+                                 .row_scale = f->a->weigh_input ? f->ids_weights : NULL,
                                  .n = n_ff,
                                  .rows = p->rows * n_used,
                              });
@@ -260,8 +275,18 @@ static void ffn_experts(const struct pass *p)
         ffn_dense(p, SHARED_GATE, SHARED_UP, SHARED_DOWN, (int)h->n_ff_shared, f->shared);
     if (gated)
         product(p, SHARED_ROUTER, f->shared_gate, 1, p->in, n_embd);
-    f->ops->combine(f->b, f->y, f->exp_out, f->ids_weights, n_used, shared ? f->shared : NULL,
-                    gated ? f->shared_gate : NULL, n_embd, p->rows);
+    f->ops->combine(f->b, &(struct combine){
+                              .y = f->y,
+                              .d = f->exp_out,
+                              .weights = f->a->weigh_input ? NULL : f->ids_weights,
+                              .bias = layer_vector(p->l, MOE_DOWN_B),
+                              .ids = f->ids,
+                              .shared = shared ? f->shared : NULL,
+                              .gate = gated ? f->shared_gate : NULL,
+                              .n_used = n_used,
+                              .n = n_embd,
+                              .rows = p->rows,
+                          });
 }
 
 /* --- one block ------------------------------------------------------------------------------- */
@@ -271,11 +296,12 @@ static void add_and_norm(struct pass *p, enum slot bias, enum slot post, struct 
 {
     struct forward *f = p->f;
     const bool in_place = f->a->block == BLOCK_POST_NORM;
+    const float *w = f->a->norm_after_is_before ? NULL : layer_vector(p->l, post);
     f->ops->residual(f->b, &(struct residual){
                                .x = f->x,
                                .y = f->y,
                                .bias = layer_vector(p->l, bias),
-                               .post = norm_of(f, layer_vector(p->l, post), NULL),
+                               .post = norm_of(f, w, NULL),
                                .scale = f->h->residual_scale,
                                .next = next,
                                .h = in_place ? f->x
@@ -329,7 +355,9 @@ static void block(struct pass *p, const int32_t *rows, int n_rows)
         return;
     switch (f->a->block) {
     case BLOCK_SERIAL:
-        add_and_norm(p, ATTN_OUT_BIAS, ATTN_POST, layer_norm_of(p, FFN_NORM, FFN_NORM_B));
+        add_and_norm(
+            p, ATTN_OUT_BIAS, ATTN_POST,
+            layer_norm_of(p, f->a->norm_after_is_before ? ATTN_POST : FFN_NORM, FFN_NORM_B));
         break;
     case BLOCK_PARALLEL:
         add_and_norm(p, ATTN_OUT_BIAS, ATTN_POST, (struct norm){0});
@@ -443,6 +471,7 @@ enum err forward_open(struct forward *f, struct errmsg *why)
         {&f->exp_out, t * u * n},
         {&f->shared, h->n_ff_shared ? t * n : 0},
         {&f->shared_gate, h->n_ff_shared ? t : 0},
+        {&f->ones, h->unit_norms ? h->head_k : 0},
         {&ids, t * u},
     };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
@@ -455,5 +484,9 @@ enum err forward_open(struct forward *f, struct errmsg *why)
                            f->max_tok);
     }
     f->ids = (int32_t *)(void *)ids;
+    for (uint32_t i = 0; f->ones && i < h->head_k; i++) {
+        const float one = 1;
+        f->ops->upload(f->b, f->ones + i, &one, 1);
+    }
     return ERR_OK;
 }

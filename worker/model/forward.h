@@ -40,6 +40,7 @@ struct forward {
     float *exp_gate, *exp_up;    /* [T*U, n_ff_exp] */
     float *exp_out;              /* [T*U, n_embd] */
     float *shared, *shared_gate; /* [T, n_embd], [T] */
+    float *ones;                 /* [head_k]: norms without weights */
 };
 
 enum err forward_open(struct forward *f,

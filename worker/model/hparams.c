@@ -72,6 +72,9 @@ static const struct key_row keys[] = {
     U("expert_group_count",                false, n_group,         0, EXPERTS_LIMIT),
     U("expert_group_used_count",           false, n_group_used,    0, EXPERTS_LIMIT),
     U("leading_dense_block_count",         false, n_dense,         0, LAYERS_MAX),
+    U("interleave_moe_layer_step",         false, moe_step,        1, LAYERS_MAX),
+    U("nextn_predict_layers",              false, n_nextn,         0, LAYERS_MAX),
+    F("rope.freq_base_swa",                false, local_rope_base, 1.001, 1e30),
     U("expert_gating_func",                false, gating,          0, 3),
     B("expert_weights_norm",                      renorm),
     F("expert_weights_scale",              false, expert_scale,    -1e9, 1e9),
@@ -171,6 +174,36 @@ static enum err read_scaling(struct hparams *h, const struct arch *a, const stru
                    (int)(type.n < 40 ? type.n : 40), type.p);
 }
 
+/* Newer files may say which layers see a window: a period, or for each layer whether. */
+static enum err read_window_pattern(struct hparams *h, const struct arch *a, const struct gguf *g,
+                                    struct errmsg *why)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s.attention.sliding_window_pattern", a->name);
+    const struct gguf_kv *kv = gguf_kv(g, full);
+    if (!kv || a->window != WINDOW_PERIOD)
+        return ERR_OK;
+    uint64_t v = 0, period = 0;
+    if (kv->type != GGUF_ARRAY) {
+        if (!gguf_elem_u64(kv, 0, &period) || period < 2 || period > LAYERS_MAX)
+            return err_set(why, ERR_UNSUPPORTED, "%s is no period of layers", full);
+        h->window_period = (uint32_t)period;
+        return ERR_OK;
+    }
+    bool ok = kv->count >= h->n_layer;
+    for (uint32_t il = 0; ok && il < h->n_layer; il++) {
+        ok = gguf_elem_u64(kv, il, &v);
+        if (ok && !v && !period)
+            period = il + 1;
+        ok = ok && (v != 0) == (!period || (il + 1) % period != 0);
+    }
+    if (!ok)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "%s: the layers that see everything don't come at one distance", full);
+    h->window_period = period ? (uint32_t)period : h->n_layer + 1;
+    return ERR_OK;
+}
+
 /* The vocabulary's size is the tokenizer's, where the file has one, else the key's; the embedding
  * is checked against it. */
 static enum err read_vocab(struct hparams *h, const struct arch *a, const struct gguf *g,
@@ -237,7 +270,28 @@ static enum err complete(struct hparams *h, const struct arch *a, const struct g
         h->rope_ctx = h->n_ctx_train;
     if (h->scaling == SCALING_NONE)
         h->rope_factor = 1;
-    if (!h->n_ff && (!h->n_expert || h->n_dense))
+    if (h->n_nextn >= h->n_layer)
+        return err_set(why, ERR_INVALID, "%s.nextn_predict_layers %u: there are %u layers", n,
+                       h->n_nextn, h->n_layer);
+    h->n_layer -= h->n_nextn;
+    if (h->local_rope_base > 0 && !(a->local_rope_base > 0) && h->local_rope_base != h->rope_base)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "%s.rope.freq_base_swa: layers with a window turn as the others do here", n);
+    if (!(h->local_rope_base > 0))
+        h->local_rope_base = a->local_rope_base;
+    if (!(a->local_rope_base > 0))
+        h->local_rope_base = 0;
+    bool finetuned = true;
+    char key[128];
+    snprintf(key, sizeof key, "%s.rope.scaling.finetuned", n);
+    if (a->finetuned_is_rope && gguf_get_bool(g, key, &finetuned))
+        h->no_rope = !finetuned;
+    if (a->rope_local_only && !h->window)
+        return err_set(why, ERR_UNSUPPORTED,
+                       "%s.attention.sliding_window is 0: a model without chunks is not known here",
+                       n);
+    h->unit_norms = a->unit_norms && h->n_expert != a->unnormed_experts;
+    if (!h->n_ff && (!h->n_expert || h->n_dense || h->moe_step > 1))
         return err_set(why, ERR_INVALID, "%s: the key %s.feed_forward_length is missing",
                        gguf_path(g), n);
     if (a->window == WINDOW_NONE)
@@ -251,6 +305,8 @@ static enum err complete(struct hparams *h, const struct arch *a, const struct g
             return err_set(why, ERR_INVALID,
                            "%s.expert_used_count %u: not within 1 to the %u experts", n,
                            h->n_expert_used, h->n_expert);
+        if (!h->n_expert_shared && !h->n_ff_shared)
+            h->n_expert_shared = a->shared_default;
         if (!h->n_ff_exp)
             h->n_ff_exp = h->n_ff;
         if (!h->n_ff_shared)
@@ -269,6 +325,15 @@ static enum err complete(struct hparams *h, const struct arch *a, const struct g
     if (!h->gating)
         h->gating = a->gating ? a->gating : GATE_SOFTMAX;
 
+    if (h->embd_scale == 0) /* multipliers of 0 mean "none" */
+        h->embd_scale = 1;
+    if (h->residual_scale == 0)
+        h->residual_scale = 1;
+    if (a->logit_divisor) {
+        if (h->logit_scale == 0)
+            return err_set(why, ERR_INVALID, "%s.logit_scale is 0, and divides", n);
+        h->logit_scale = 1 / h->logit_scale;
+    }
     if (a->scale_embd && h->embd_scale == 1)
         h->embd_scale = sqrtf((float)h->n_embd);
     if (h->attn_scale == 0) {
@@ -309,6 +374,8 @@ enum err hparams_read(struct hparams *h, const struct arch *a, const struct gguf
                           .eps = -1,
                           .pooling = a->encoder ? 0 : 3,
                           .window = a->window_default,
+                          .window_period = (uint32_t)a->window_period,
+                          .moe_step = 1,
                           .renorm = a->renorm,
                           .attn_softcap = a->attn_softcap,
                           .logit_softcap = a->logit_softcap,
@@ -318,6 +385,8 @@ enum err hparams_read(struct hparams *h, const struct arch *a, const struct gguf
         read_purpose(h, a, g);
     if (!e)
         e = read_scaling(h, a, g, why);
+    if (!e)
+        e = read_window_pattern(h, a, g, why);
     if (!e)
         e = read_vocab(h, a, g, why);
     if (!e)
@@ -370,9 +439,9 @@ void rope_frequencies(const struct hparams *h, const struct arch *a, const float
                       bool local, double *inv_freq, float *mscale)
 {
     const int n = (int)h->n_rot;
-    const double base =
-        local && a->local_rope_base > 0 ? (double)a->local_rope_base : (double)h->rope_base;
-    const bool plain = local && a->local_rope_base > 0, yarn = !plain && h->scaling == SCALING_YARN;
+    const bool plain = local && h->local_rope_base > 0;
+    const double base = plain ? (double)h->local_rope_base : (double)h->rope_base;
+    const bool yarn = !plain && h->scaling == SCALING_YARN;
     const double factor = plain || h->scaling == SCALING_LONGROPE ? 1 : (double)h->rope_factor;
     const double ext = yarn ? (h->yarn_ext >= 0 ? (double)h->yarn_ext : 1) : 0;
     /* the dimension that makes `beta` turns within the original context */

@@ -185,7 +185,7 @@ static enum err open_kv(struct model *m, struct errmsg *why)
 static enum err rotation(struct model *m, struct backend_opts *bo, struct errmsg *why)
 {
     const struct hparams *h = &m->h;
-    if (m->arch->rope == ROPE_NONE)
+    if (m->arch->rope == ROPE_NONE || h->no_rope)
         return ERR_OK;
     const enum slot by_length = m->opts.context > h->rope_ctx ? ROPE_LONG : ROPE_SHORT;
     const enum slot s = model_tensor(&m->w, by_length) ? by_length : ROPE_FREQS;
@@ -202,7 +202,7 @@ static enum err rotation(struct model *m, struct backend_opts *bo, struct errmsg
                 return err_set(why, ERR_INVALID, "the tensor %s is not positive at %d",
                                arch_slots[s].name, i);
     }
-    bo->n_rope = m->arch->local_rope_base > 0 ? 2 : 1;
+    bo->n_rope = h->local_rope_base > 0 ? 2 : 1;
     for (int i = 0; i < bo->n_rope; i++) {
         double *freq = arena_array(&m->memory, h->n_rot / 2, sizeof *freq);
         if (!freq)
@@ -237,7 +237,7 @@ static enum err open_device(struct model *m, struct errmsg *why)
         for (uint32_t il = 0; il < (slot_of_layer(s) ? h->n_layer : 1); il++) {
             const struct tensor *t =
                 slot_of_layer(s) ? layer_tensor(&m->w.layers[il], s) : model_tensor(&m->w, s);
-            if (t && arch_slots[s].out != D_ONE)
+            if (t && !slot_is_vector(s))
                 bo.max_in = larger(bo.max_in, t->n_in);
         }
     enum err e = rotation(m, &bo, why);

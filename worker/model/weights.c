@@ -12,11 +12,6 @@ void weights_tensor_name(char out[TENSOR_NAME_MAX], enum slot s, int il)
         snprintf(out, TENSOR_NAME_MAX, "%s", arch_slots[s].name);
 }
 
-static bool is_vector(enum slot s)
-{
-    return arch_slots[s].out == D_ONE;
-}
-
 static void shape_text(char *out, size_t n, const uint64_t *ne, int n_dims)
 {
     size_t at = 0;
@@ -35,6 +30,8 @@ bool weights_wanted(const struct hparams *h, enum slot s, enum need need, int il
     case MOE:
     case MAY_MOE:
         return moe;
+    case SHARED:
+        return moe && h->n_ff_shared > 0;
     case WITH_Q_LORA:
         return h->q_lora > 0;
     case NO_Q_LORA:
@@ -114,6 +111,8 @@ static enum err refuse_unknown(const struct arch *a, const struct hparams *h, co
         for (const struct tensor_need *n = a->tensors; n->need != NEED_END_ && !known; n++)
             known = slot_of_layer(n->slot) == layered && str_is(name, arch_slots[n->slot].name) &&
                     (!layered || (il < h->n_layer && weights_wanted(h, n->slot, n->need, (int)il)));
+        /* Layers that guess further tokens are no part of the answer. */
+        known = known || (layered && il >= h->n_layer && il < (uint64_t)h->n_layer + h->n_nextn);
         if (!known)
             return err_set(why, ERR_UNSUPPORTED,
                            "%s: the tensor " STR_FMT
@@ -215,10 +214,11 @@ enum err weights_derive(struct weights *w, struct arena *mem, const struct arch 
 
 enum err tensor_floats(float *out, const struct tensor *t, const char *name, struct errmsg *why)
 {
-    qtype_info(t->type)->dequantize(out, t->data, (size_t)t->n_in);
-    for (int i = 0; i < t->n_in; i++)
+    const size_t n = (size_t)t->n_in * (size_t)t->n_out;
+    qtype_info(t->type)->dequantize(out, t->data, n);
+    for (size_t i = 0; i < n; i++)
         if (!isfinite(out[i]))
-            return err_set(why, ERR_INVALID, "the tensor %s is not finite at %d", name, i);
+            return err_set(why, ERR_INVALID, "the tensor %s is not finite at %zu", name, i);
     return ERR_OK;
 }
 
@@ -227,14 +227,14 @@ static enum err bind_one(struct tensor *t, enum slot s, int il, float *tmp,
 {
     if (!t->data)
         return ERR_OK;
-    if (is_vector(s)) {
+    if (slot_is_vector(s)) {
         char name[TENSOR_NAME_MAX];
         weights_tensor_name(name, s, il);
         const enum err e = tensor_floats(tmp, t, name, why);
         if (e)
             return e;
     }
-    return ops->bind(b, t, is_vector(s), why);
+    return ops->bind(b, t, slot_is_vector(s), why);
 }
 
 enum err weights_bind(struct weights *w, const struct hparams *h, const struct backend_ops *ops,
@@ -242,16 +242,17 @@ enum err weights_bind(struct weights *w, const struct hparams *h, const struct b
 {
     struct arena tmp;
     arena_init(&tmp, 0);
-    int widest = 1;
+    size_t widest = 1;
     for (enum slot s = 0; s < SLOTS_; s++)
         for (uint32_t il = 0; il < (slot_of_layer(s) ? h->n_layer : 1); il++) {
             const struct tensor *t =
                 slot_of_layer(s) ? &w->layers[il].t[s - MODEL_SLOTS_] : &w->model[s];
-            if (t->data && is_vector(s) && t->n_in > widest)
-                widest = t->n_in;
+            const size_t n = t->data ? (size_t)t->n_in * (size_t)t->n_out : 0;
+            if (slot_is_vector(s) && n > widest)
+                widest = n;
         }
-    float *floats = arena_array(&tmp, (size_t)widest, sizeof *floats);
-    enum err e = floats ? ERR_OK : err_set(why, ERR_NOMEM, "no memory for %d values", widest);
+    float *floats = arena_array(&tmp, widest, sizeof *floats);
+    enum err e = floats ? ERR_OK : err_set(why, ERR_NOMEM, "no memory for %zu values", widest);
     for (enum slot s = 0; !e && s < SLOTS_; s++)
         for (uint32_t il = 0; !e && il < (slot_of_layer(s) ? h->n_layer : 1); il++)
             e = bind_one(slot_of_layer(s) ? &w->layers[il].t[s - MODEL_SLOTS_] : &w->model[s], s,

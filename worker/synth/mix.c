@@ -34,7 +34,7 @@ static bool in_layers(enum layers set, int il, int n)
     return false;
 }
 
-enum part { PART_END, PART_V, PART_QKV, PART_O, PART_DOWN };
+enum part { PART_END, PART_V, PART_QKV, PART_O, PART_DOWN, PART_EXPERTS };
 
 struct rule {
     enum part part;
@@ -59,6 +59,7 @@ static const struct mix mixes[] = {
     PLAIN(IQ2_XXS, 19), PLAIN(IQ2_XS, 20), PLAIN(IQ3_XXS, 23), PLAIN(IQ1_S, 24), PLAIN(IQ4_NL, 25),
     PLAIN(IQ3_S, 26), PLAIN(IQ2_S, 28), PLAIN(IQ4_XS, 30), PLAIN(IQ1_M, 31),
     PLAIN(TQ1_0, 36), PLAIN(TQ2_0, 37), PLAIN(MXFP4, 38),
+    {"MXFP4_MOE", 38, QTYPE_Q8_0, {{PART_EXPERTS, ALL, QTYPE_MXFP4}}},
     {"Q3_K_S", 11, QTYPE_Q3_K, {{PART_END, ALL, 0}}},
     {"Q3_K_M", 12, QTYPE_Q3_K, {{PART_V, FIRST_2, QTYPE_Q5_K}, {PART_V, ALL, QTYPE_Q4_K},
                                 {PART_DOWN, SIXTEENTH, QTYPE_Q5_K}, {PART_DOWN, ALL, QTYPE_Q4_K},
@@ -118,6 +119,11 @@ static enum part part_of(enum slot s)
     }
 }
 
+static bool of_experts(enum slot s)
+{
+    return s == MOE_GATE || s == MOE_UP || s == MOE_DOWN;
+}
+
 /* Rows that are no whole number of blocks take the nearest type that fits. */
 static enum qtype fit(enum qtype t, uint64_t n_in)
 {
@@ -155,7 +161,7 @@ static double bits(enum qtype t)
 enum qtype mix_type(const struct mix *m, const struct hparams *h, enum slot s, int il,
                     uint64_t n_in, bool tied, bool pure)
 {
-    if (arch_slots[s].out == D_ONE) /* vectors */
+    if (slot_is_vector(s))
         return QTYPE_F32;
     switch (s) {
     case MOE_ROUTER: /* small, and a wrong choice of expert is no small error */
@@ -175,7 +181,8 @@ enum qtype mix_type(const struct mix *m, const struct hparams *h, enum slot s, i
     enum qtype t = m->base;
     enum part part = part_of(s);
     for (int i = 0; i < 6 && m->rules[i].part != PART_END; i++)
-        if (m->rules[i].part == part && in_layers(m->rules[i].layers, il, (int)h->n_layer)) {
+        if ((m->rules[i].part == part || (m->rules[i].part == PART_EXPERTS && of_experts(s))) &&
+            in_layers(m->rules[i].layers, il, (int)h->n_layer)) {
             t = m->rules[i].type;
             break;
         }

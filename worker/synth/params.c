@@ -51,6 +51,12 @@ static const struct habit {
     {"command-r", true, false, SYNTH_LOGIT_SCALE, 0.0625},
     {"starcoder2", true, true, SYNTH_VOCAB, 0},
     {"phi3", false, false, SYNTH_WINDOW, 2047},
+    {"gpt-oss", false, false, SYNTH_WINDOW, 128},
+    {"llama4", false, false, SYNTH_MOE_STEP, 1},
+    {"granite", true, false, SYNTH_LOGIT_SCALE, 8},
+    {"granitemoe", true, false, SYNTH_LOGIT_SCALE, 6},
+    {"glm4moe", false, true, SYNTH_SHARED_EXPERTS, 1},
+    {"glm4", false, true, SYNTH_VOCAB, 0},
     {"bert", true, true, SYNTH_VOCAB, 0},
 };
 

@@ -35,12 +35,16 @@
     X(SHARED_EXPERTS, "shared-experts",  "expert_shared_count",            false)                  \
     X(SHARED_FF,     "shared-ff",        "expert_shared_feed_forward_length", false)               \
     X(DENSE_LAYERS,  "dense-layers",     "leading_dense_block_count",      false)                  \
+    X(MOE_STEP,      "moe-step",         "interleave_moe_layer_step",      false)                  \
     X(GATING,        "gating",           "expert_gating_func",             false)                  \
     X(EXPERT_SCALE,  "expert-scale",     "expert_weights_scale",           true)                   \
     X(GROUPS,        "expert-groups",    "expert_group_count",             false)                  \
     X(GROUPS_USED,   "expert-groups-used", "expert_group_used_count",      false)                  \
     X(Q_LORA,        "q-lora",           "attention.q_lora_rank",          false)                  \
     X(KV_LORA,       "kv-lora",          "attention.kv_lora_rank",         false)                  \
+    X(EMBD_SCALE,    "embd-scale",       "embedding_scale",                true)                   \
+    X(RESIDUAL_SCALE, "residual-scale",  "residual_scale",                 true)                   \
+    X(ATTN_SCALE,    "attn-scale",       "attention.scale",                true)                   \
     X(LOGIT_SCALE,   "logit-scale",      "logit_scale",                    true)                   \
     X(ATTN_SOFTCAP,  "attn-softcap",     "attn_logit_softcapping",         true)                   \
     X(LOGIT_SOFTCAP, "logit-softcap",    "final_logit_softcapping",        true)                   \

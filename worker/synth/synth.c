@@ -311,7 +311,7 @@ static enum err write_tensor(struct synth *s, const struct made *t, struct errms
     struct qrandom r;
     qrandom_seed(&r, s->p->seed * 0x9e3779b97f4a7c15u ^ str_hash(str_of(t->name)));
     enum err e = ERR_OK;
-    if (arch_slots[t->slot].out == D_ONE) {
+    if (slot_is_vector(t->slot)) {
         if (t->elems > CHUNK_ELEMS)
             e = err_set(why, ERR_RANGE, "%s has %llu elements", t->name,
                         (unsigned long long)t->elems);
