@@ -4,7 +4,7 @@
 #include "shared/base/clock.h"
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
@@ -55,11 +55,18 @@ static void put_left(struct buf *b, const struct progress *p)
         buf_printf(b, "  %.1f h left", s / 3600);
 }
 
+/* A line longer than the terminal would wrap, and repainting would scroll. */
+static size_t columns(void)
+{
+    struct winsize w;
+    return ioctl(2, TIOCGWINSZ, &w) == 0 && w.ws_col > 10 ? w.ws_col : 80;
+}
+
 static void paint(struct progress *p)
 {
     struct buf b = {0};
     unsigned percent = p->total ? (unsigned)(100.0 * (double)p->done / (double)p->total) : 0;
-    buf_printf(&b, "%s%s  ", p->tty ? "\r" : "", p->label);
+    buf_printf(&b, p->tty ? "\r%.30s  " : "%s  ", p->label);
     if (p->total) {
         unsigned cells = percent * BAR_CELLS / 100;
         buf_printf(&b, "%3u %% ", percent);
@@ -78,6 +85,8 @@ static void paint(struct progress *p)
         buf_puts(&b, "/s");
     }
     put_left(&b, p);
+    if (p->tty && !b.failed && b.n > columns())
+        b.n = columns(); /* the first byte is the carriage return */
     buf_puts(&b, p->tty ? "\033[K" : "\n");
     if (!b.failed)
         fwrite(b.p, 1, b.n, stderr);
