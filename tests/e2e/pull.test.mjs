@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { Gateway, demoModel, sure, until } from './support.mjs';
-import { Scripted, certificates, demo, files, ggufOf, has, layerOf, manifestOf, millrace, oneLine, serveBytes, sha256, startNginx, startRegistry, tmpdir } from './pull_support.mjs';
+import { Scripted, certificates, demo, files, ggufOf, has, layerOf, manifestOf, millrace, oneLine, serveBytes, sha256, splitGguf, startNginx, startRegistry, tmpdir } from './pull_support.mjs';
 
 const dirs = [];
 const models = () => { const d = path.join(tmpdir(), 'models'); dirs.push(path.dirname(d)); return d; };
@@ -75,7 +75,7 @@ test('a GGUF file of a plain URL is pulled, named after its file, and found unch
   } finally { await n.stop(); }
 });
 
-test('all parts of a split file are pulled from the URL of any of them, and lie where they find each other', { skip: noNginx }, async () => {
+test('all parts of a split file are pulled from the URL of any of them, find each other, and are served', { skip: noNginx }, async () => {
   const n = await startNginx(), dir = models();
   try {
     const parts = [1, 2, 3].map((i) => ggufOf(1000 * i, i));
@@ -85,6 +85,10 @@ test('all parts of a split file are pulled from the URL of any of them, and lie 
     assert.match(got.out, /^pulled big \(6\.0 kB\)/);
     const links = path.join(dir, 'splits', sha256(parts[0]));
     parts.forEach((b, i) => assert.deepEqual(fs.readFileSync(path.join(links, `big-0000${i + 1}-of-00003.gguf`)), b));
+    splitGguf(demo).forEach((b, i) => n.put(`tiny-0000${i + 1}-of-00002.gguf`, b));
+    assert.equal((await millrace(['pull', `${n.url}/tiny-00001-of-00002.gguf`, '--models-dir', dir])).code, 0);
+    await chatIsTheDemoModels(['--models-dir', dir], 'tiny');
+    assert.equal((await millrace(['rm', 'tiny', '--models-dir', dir])).code, 0);
     fs.rmSync(path.join(n.dir, 'files/big-00003-of-00003.gguf'));
     oneLine(assert, await millrace(['pull', `${n.url}/big-00001-of-00003.gguf`, '--as', 'again', '--models-dir', dir]), /big-00003-of-00003\.gguf: .*404/);
     const gone = await millrace(['rm', 'big', '--models-dir', dir]);

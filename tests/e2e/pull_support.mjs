@@ -205,3 +205,52 @@ export function certificates(dir) {
   run('x509', '-req', '-in', 'req.pem', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-out', 'cert.pem', '-days', '2', '-extfile', 'ext');
   return { ca: path.join(dir, 'ca.pem'), tls: { key: fs.readFileSync(path.join(dir, 'key.pem')), cert: fs.readFileSync(path.join(dir, 'cert.pem')) } };
 }
+
+// A GGUF file cut into two parts, as gguf-split writes them (split.no, split.count, split.tensors.count; GGUF's own spec for the rest).
+export function splitGguf(b) {
+  let at = 8;
+  const u64 = () => Number(b.readBigUInt64LE((at += 8) - 8));
+  const u32 = () => b.readUInt32LE((at += 4) - 4);
+  const text = () => { const n = u64(); return b.toString('utf8', at, (at += n)); };
+  const width = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
+  const skip = (type) => {
+    if (type === 8) text();
+    else if (type === 9) { const inner = u32(), n = u64(); for (let i = 0; i < n; i++) skip(inner); }
+    else at += width[type];
+  };
+  const nTensors = u64(), nKeys = u64(), keysAt = at;
+  let align = 32;
+  for (let i = 0; i < nKeys; i++) {
+    const key = text(), type = u32();
+    if (key === 'general.alignment') align = b.readUInt32LE(at);
+    skip(type);
+  }
+  const keys = b.subarray(keysAt, at), tensors = [];
+  for (let i = 0; i < nTensors; i++) {
+    const begin = at;
+    text();
+    const dims = u32();
+    at += 8 * dims + 4;
+    tensors.push({ info: b.subarray(begin, at), offset: u64() });
+  }
+  const pad = (n) => Math.ceil(n / align) * align, dataAt = pad(at);
+  tensors.forEach((t, i) => (t.data = b.subarray(dataAt + t.offset, i + 1 < nTensors ? dataAt + tensors[i + 1].offset : b.length)));
+  const n64 = (v) => { const x = Buffer.alloc(8); x.writeBigUInt64LE(BigInt(v)); return x; };
+  const n32 = (v) => { const x = Buffer.alloc(4); x.writeUInt32LE(v); return x; };
+  const n16 = (v) => { const x = Buffer.alloc(2); x.writeUInt16LE(v); return x; };
+  const key = (name, type, value) => Buffer.concat([n64(name.length), Buffer.from(name), n32(type), value]);
+  const half = Math.floor(nTensors / 2);
+  return [tensors.slice(0, half), tensors.slice(half)].map((own, no) => {
+    const head = [Buffer.from('GGUF'), b.subarray(4, 8), n64(own.length), n64((no ? 0 : nKeys) + 3), ...(no ? [] : [keys]),
+      key('split.no', 2, n16(no)), key('split.count', 2, n16(2)), key('split.tensors.count', 5, n32(nTensors))];
+    const data = [];
+    let offset = 0;
+    for (const t of own) {
+      head.push(t.info, n64(offset));
+      data.push(t.data, Buffer.alloc(pad(t.data.length) - t.data.length));
+      offset += pad(t.data.length);
+    }
+    const top = Buffer.concat(head);
+    return Buffer.concat([top, Buffer.alloc(pad(top.length) - top.length), ...data]);
+  });
+}
