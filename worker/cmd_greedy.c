@@ -3,16 +3,18 @@
 #include "worker/cmd_model.h"
 #include "worker/commands.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+/* -1: they are no numbers. */
 static int32_t best_token(const float *logits, uint32_t n)
 {
     uint32_t best = 0;
     for (uint32_t i = 1; i < n; i++)
         if (logits[i] > logits[best])
             best = i;
-    return (int32_t)best;
+    return isfinite(logits[best]) ? (int32_t)best : -1;
 }
 
 int cmd_greedy(int argc, char **argv)
@@ -39,6 +41,11 @@ int cmd_greedy(int argc, char **argv)
         goto done;
     for (uint32_t i = 0; i < a.n; i++) {
         const int32_t next = best_token(logits, model_desc(m)->n_vocab);
+        if (next < 0) {
+            printf("\n");
+            command_failed(&a, "the model computed no number: the file may be damaged");
+            goto done;
+        }
         printf(i ? ",%d" : "[%d", next);
         if (i + 1 < a.n && !model_args_run(&a, m, &next, 1, &pos, logits, false)) {
             printf("\n");

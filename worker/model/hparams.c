@@ -286,10 +286,8 @@ static enum err complete(struct hparams *h, const struct arch *a, const struct g
     snprintf(key, sizeof key, "%s.rope.scaling.finetuned", n);
     if (a->finetuned_is_rope && gguf_get_bool(g, key, &finetuned))
         h->no_rope = !finetuned;
-    if (a->rope_local_only && !h->window)
-        return err_set(why, ERR_UNSUPPORTED,
-                       "%s.attention.sliding_window is 0: a model without chunks is not known here",
-                       n);
+    if (a->window == WINDOW_PERIOD && !h->window) /* which would be another model */
+        return err_set(why, ERR_INVALID, "%s.attention.sliding_window is missing or 0", n);
     h->unit_norms = a->unit_norms && h->n_expert != a->unnormed_experts;
     if (!h->n_ff && (!h->n_expert || h->n_dense || h->moe_step > 1))
         return err_set(why, ERR_INVALID, "%s: the key %s.feed_forward_length is missing",

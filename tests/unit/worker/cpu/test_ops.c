@@ -155,24 +155,31 @@ struct attention_case {
     int n_head, n_head_kv, head_k, head_v, window;
     float softcap;
     bool causal, sinks;
+    enum { NEITHER, CHUNKED, V_IN_K } also;
     enum qtype kv;
     double tolerance;
 };
 
 // clang-format off
 static const struct attention_case attentions[] = {
-    /* heads kv  k    v    window softcap causal sinks type        tolerance */
-    { 4,  4,  64,  64,  0,     0,  true,  false, QTYPE_F32,  2e-6 },
-    { 8,  2,  64,  64,  0,     0,  true,  false, QTYPE_F16,  4e-3 },
-    { 6,  3,  24,  24,  0,     0,  true,  false, QTYPE_F32,  2e-6 },
-    { 5,  1,  80,  80,  0,     0,  true,  false, QTYPE_BF16, 4e-2 },
-    { 4,  2,  128, 128, 0,     0,  true,  false, QTYPE_Q8_0, 6e-2 },
-    { 4,  1,  40,  24,  9,     0,  true,  false, QTYPE_F32,  2e-6 },
-    { 4,  2,  64,  64,  33,    0,  true,  false, QTYPE_F16,  4e-3 },
-    { 4,  2,  32,  32,  0,     5,  true,  false, QTYPE_F32,  3e-6 },
-    { 4,  2,  32,  32,  0,     0,  true,  true,  QTYPE_F32,  2e-6 },
-    { 4,  4,  16,  16,  0,     0,  false, false, QTYPE_F32,  2e-6 },
-    { 48, 1,  72,  56,  0,     0,  true,  false, QTYPE_F32,  4e-6 }, /* more query heads than a task takes */
+    /* heads kv  k    v    window softcap causal sinks also   type        tolerance */
+    { 4,  4,  64,  64,  0,     0,  true,  false, NEITHER, QTYPE_F32,  2e-6 },
+    { 8,  2,  64,  64,  0,     0,  true,  false, NEITHER, QTYPE_F16,  4e-3 },
+    { 6,  3,  24,  24,  0,     0,  true,  false, NEITHER, QTYPE_F32,  2e-6 },
+    { 5,  1,  80,  80,  0,     0,  true,  false, NEITHER, QTYPE_BF16, 4e-2 },
+    { 4,  2,  128, 128, 0,     0,  true,  false, NEITHER, QTYPE_Q8_0, 6e-2 },
+    { 4,  1,  40,  24,  9,     0,  true,  false, NEITHER, QTYPE_F32,  2e-6 },
+    { 4,  2,  64,  64,  33,    0,  true,  false, CHUNKED, QTYPE_F32,  3e-6 },
+    { 4,  1,  40,  24,  7,     0,  true,  false, CHUNKED, QTYPE_F16,  4e-3 },
+    { 8,  1,  72,  56,  0,     0,  true,  false, V_IN_K,  QTYPE_F32,  3e-6 },
+    { 8,  1,  72,  56,  0,     0,  true,  false, V_IN_K,  QTYPE_F16,  4e-3 },
+    { 8,  1,  72,  56,  0,     0,  true,  false, V_IN_K,  QTYPE_BF16, 4e-2 },
+    { 8,  1,  96,  64,  0,     0,  true,  false, V_IN_K,  QTYPE_Q8_0, 6e-2 },
+    { 4,  2,  64,  64,  33,    0,  true,  false, NEITHER, QTYPE_F16,  4e-3 },
+    { 4,  2,  32,  32,  0,     5,  true,  false, NEITHER, QTYPE_F32,  3e-6 },
+    { 4,  2,  32,  32,  0,     0,  true,  true,  NEITHER, QTYPE_F32,  2e-6 },
+    { 4,  4,  16,  16,  0,     0,  false, false, NEITHER, QTYPE_F32,  2e-6 },
+    { 48, 1,  72,  56,  0,     0,  true,  false, NEITHER, QTYPE_F32,  4e-6 }, /* more query heads than a task takes */
 };
 // clang-format on
 
@@ -201,6 +208,7 @@ static void attend_case(const struct attention_case *c, const float *q, const fl
                                                         .n_head_kv = c->n_head_kv,
                                                         .head_k = c->head_k,
                                                         .head_v = c->head_v,
+                                                        .v_in_k = c->also == V_IN_K,
                                                         .type = c->kv},
                                 &why),
                      ERR_OK);
@@ -230,7 +238,7 @@ static void attend_case(const struct attention_case *c, const float *q, const fl
                                 .head_v = c->head_v,
                                 .q = dq,
                                 .k = dk,
-                                .v = dv,
+                                .v = c->also == V_IN_K ? NULL : dv,
                                 .ldq = nq,
                                 .ldk = nk,
                                 .ldv = nv,
@@ -245,6 +253,7 @@ static void attend_case(const struct attention_case *c, const float *q, const fl
                                             .scale = 0.3F,
                                             .softcap = c->softcap,
                                             .window = c->window,
+                                            .chunked = c->also == CHUNKED,
                                             .causal = c->causal,
                                             .sinks = c->sinks ? ds : NULL});
         o->end(b);
@@ -283,11 +292,12 @@ static void attention_matches_the_paper_and_never_depends_on_the_cut(void **stat
                 for (int j = 0; j < POSITIONS; j++) {
                     memcpy(hk + j * c->head_k, k + j * nk + g * c->head_k,
                            (size_t)c->head_k * sizeof *hk);
-                    memcpy(hv + j * c->head_v, v + j * nv + g * c->head_v,
+                    memcpy(hv + j * c->head_v,
+                           c->also == V_IN_K ? hk + j * c->head_k : v + j * nv + g * c->head_v,
                            (size_t)c->head_v * sizeof *hv);
                 }
                 attend_ref(want, q + t * nq + h * c->head_k, hk, hv, c->head_k, c->head_v,
-                           c->window && t + 1 > c->window ? t + 1 - c->window : 0,
+                           (int)kv_first_seen((uint32_t)c->window, c->also == CHUNKED, (uint32_t)t),
                            c->causal ? t + 1 : POSITIONS, 0.3F, c->softcap,
                            c->sinks ? &sinks[h] : NULL);
                 for (int d = 0; d < c->head_v; d++)

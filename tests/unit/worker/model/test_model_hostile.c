@@ -1,6 +1,6 @@
 /* Files that are good GGUF but no good model: each is refused with one line that names what is
  * wrong. */
-#include "tests/support/test.h"
+#include "tests/unit/worker/synth_model.h"
 #include "worker/model/gguf_write.h"
 #include "worker/model/model.h"
 
@@ -20,6 +20,9 @@ struct spec {
     const char *scaling;
     const char *leave_out, *odd_shape, *extra, *odd_type; /* tensor names */
     float freq, norm; /* first value of rope_freqs and of norms */
+    const char *key;  /* one more, u32 */
+    uint32_t value;
+    const int32_t *per_layer; /* attention.head_count as a list of two */
 };
 
 static const struct spec good = {.arch = "llama",
@@ -92,6 +95,10 @@ static void write_model(const char *path, const struct spec *s)
     put_f32(w, a, "rope.scaling.factor", s->scale);
     if (s->scaling)
         gguf_put_str(w, "llama.rope.scaling.type", str_of(s->scaling));
+    if (s->key)
+        gguf_put_u32(w, s->key, s->value);
+    if (s->per_layer)
+        gguf_put_i32_array(w, "llama.attention.head_count", s->per_layer, 2);
     if (s->tokens) {
         struct str list[64] = {{0}};
         for (uint32_t i = 0; i < s->tokens; i++)
@@ -221,6 +228,132 @@ static void unsound_files_are_refused_by_name(void **state)
     }
 }
 
+/* Of whole files: what the table's other rows ask of theirs. */
+static void unsound_numbers_of_other_families_are_refused_by_name(void **state)
+{
+    UNUSED(state);
+    struct spec lists = good, experts = good, few = good, nextn = good;
+    const int32_t uneven[2] = {2, 4}, negative[2] = {-2, -2};
+    lists.heads = 0;
+    lists.layers = 2;
+    lists.per_layer = uneven;
+    struct spec minus = lists;
+    minus.per_layer = negative;
+    experts.key = few.key = "llama.expert_count";
+    experts.value = 1u << 20;
+    few.value = 4; /* and no expert_used_count */
+    nextn.key = "llama.nextn_predict_layers";
+    nextn.value = 1;
+    const struct {
+        const struct spec *s;
+        const char *says;
+    } cases[] = {
+        {&lists, "llama.attention.head_count differs between layers"},
+        {&minus, "llama.attention.head_count is no count"},
+        {&experts, "llama.expert_count is 1.04858e+06"},
+        {&few, "llama.expert_used_count 0: not within 1 to the 4 experts"},
+        {&nextn, "llama.nextn_predict_layers 1: there are 1 layers"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct errmsg why = {0};
+        const enum err e = open_spec(cases[i].s, &(struct model_opts){.context = 32}, &why);
+        if (e == ERR_OK || !strstr(why.text, cases[i].says))
+            fail_msg("case %zu: %s '%s', not '%s'", i, err_name(e), why.text, cases[i].says);
+    }
+    static const struct {
+        const char *arch, *params, *says;
+    } synthetic[] = {
+        {"gpt-oss", "window=0", "gpt-oss.attention.sliding_window is missing or 0"},
+        {"gemma3", "window=0", "gemma3.attention.sliding_window is missing or 0"},
+        {"llama4", "window=0", "llama4.attention.sliding_window is missing or 0"},
+        {"granite", "logit-scale=0", "granite.logit_scale is 0, and divides"},
+        {"deepseek2", "experts-used=9", "expert_used_count 9: not within 1 to the 4 experts"},
+        {"deepseek2", "expert-groups=3,expert-groups-used=1", "can't be chosen from 1 of 3 groups"},
+    };
+    for (size_t i = 0; i < COUNT(synthetic); i++) {
+        struct synth_params p;
+        struct synth_result r;
+        struct errmsg why = {{0}};
+        char params[320], path[128];
+        const struct arch *a = arch_find(str_of(synthetic[i].arch));
+        snprintf(params, sizeof params, "layers=2,embd=32,ff=32,heads=2,vocab=300,context=64%s,%s",
+                 arch_extras(a), synthetic[i].params);
+        snprintf(path, sizeof path, "%s/model.gguf", dir);
+        synth_params_init(&p);
+        snprintf(p.arch, sizeof p.arch, "%s", a->name);
+        assert_int_equal(synth_set_list(&p, params, &why), ERR_OK);
+        assert_int_equal(synth_params_finish(&p, &why), ERR_OK);
+        /* written by the loader's own reading of its numbers */
+        const enum err e = synth_write(path, &p, &r, &why);
+        if (e == ERR_OK || !strstr(why.text, synthetic[i].says))
+            fail_msg("%s: %s '%s', not '%s'", a->name, err_name(e), why.text, synthetic[i].says);
+    }
+}
+
+/* Puts a NaN into the first block of a tensor, found in the file by its bytes. */
+static void damage(const char *path, const char *name)
+{
+    static char bytes[1 << 21];
+    struct gguf *g = NULL;
+    struct errmsg why = {0};
+    assert_int_equal(gguf_open(&g, path, &why), ERR_OK);
+    const struct gguf_tensor *t = gguf_tensor(g, name);
+    assert_non_null(t);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    const size_t n = fread(bytes, 1, sizeof bytes, f);
+    const char *at = memmem(bytes, n, t->data, 64);
+    assert_non_null(at);
+    const uint32_t nan32 = 0x7fc00000;
+    const uint16_t nan16 = 0x7e00;
+    assert_int_equal(fseek(f, at - bytes, SEEK_SET), 0);
+    if (t->type == QTYPE_F32)
+        assert_int_equal(fwrite(&nan32, sizeof nan32, 1, f), 1);
+    else /* a type whose blocks begin with their scale */
+        assert_int_equal(fwrite(&nan16, sizeof nan16, 1, f), 1);
+    assert_int_equal(fclose(f), 0);
+    gguf_close(g);
+}
+
+/* A matrix is not looked through when it is loaded (that would read all of a file of 400 GB): but
+ * no kernel may lose a NaN on its way to the logits, where every answer is checked. */
+static void a_nan_in_a_matrix_reaches_every_logit(void **state)
+{
+    UNUSED(state);
+    static const char *const quants[] = {"F32", "F16", "Q8_0", "Q4_0", "IQ4_NL", "Q5_0"};
+    static const char *const names[] = {"blk.0.attn_v.weight", "blk.1.ffn_up.weight",
+                                        "blk.1.ffn_down.weight"};
+    char path[128];
+    snprintf(path, sizeof path, "%s/model.gguf", dir);
+    for (size_t i = 0; i < COUNT(quants); i++)
+        for (size_t k = 0; k < COUNT(names); k++) {
+            struct model *m = NULL;
+            struct errmsg why = {0};
+            (void)synth_model(path, "qwen2", quants[i],
+                              "layers=2,embd=64,ff=64,heads=2,vocab=300,context=64", 1);
+            damage(path, names[k]);
+            assert_int_equal(model_open(&m, path, &(struct model_opts){.kv_type = QTYPE_F16}, &why),
+                             ERR_OK);
+            float logits[300] = {0};
+            const int32_t tokens[3] = {5, 6, 7};
+            const uint32_t blocks[2] = {0, 1};
+            assert_int_equal(model_step(m,
+                                        &(struct step_seq){.tokens = tokens,
+                                                           .n_tok = 3,
+                                                           .blocks = blocks,
+                                                           .n_blocks = 2,
+                                                           .n_logits = 1,
+                                                           .logits = logits},
+                                        1, NULL, &why),
+                             ERR_OK);
+            for (size_t v = 0; v < COUNT(logits); v++)
+                if (!isnan(logits[v]))
+                    fail_msg("%s, %s: logit %zu is %g", quants[i], names[k], v, (double)logits[v]);
+            model_close(m);
+        }
+    unlink(path);
+}
+
 static void options_that_cannot_be_met_are_refused(void **state)
 {
     UNUSED(state);
@@ -248,6 +381,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_model_that_the_cases_change_is_good),
         cmocka_unit_test(unsound_files_are_refused_by_name),
+        cmocka_unit_test(unsound_numbers_of_other_families_are_refused_by_name),
+        cmocka_unit_test(a_nan_in_a_matrix_reaches_every_logit),
         cmocka_unit_test(options_that_cannot_be_met_are_refused),
     };
     if (!mkdtemp(dir))
