@@ -14,7 +14,8 @@
 
 enum {
     HASH_CHUNK = 1 << 20,
-    NEWS_BYTES = 1 << 20, /* so much progress makes a failed attempt no failure */
+    NEWS_BYTES = 1 << 20,   /* so much progress makes a failed attempt no failure */
+    SLOW_TO_HASH = 1 << 30, /* takes seconds: say what is being done */
     SIDECAR_MAX = 16 << 10,
     MAX_FRESH_STARTS = 1, /* a resumed file with a wrong digest gets one more try, from byte 0 */
 };
@@ -190,6 +191,8 @@ static enum err take_up(struct bring *b, struct errmsg *why)
         return ERR_OK;
     if ((b->size != UINT64_MAX && size > b->size) || (!b->s->hex && !validator(b)))
         return start_fresh(b, why);
+    if (size >= SLOW_TO_HASH)
+        progress_note(b->p, "checking what an earlier run left");
     unsigned char *chunk = malloc(HASH_CHUNK);
     enum err e = chunk ? ERR_OK : err_set(why, ERR_NOMEM, "out of memory");
     while (e == ERR_OK && b->have < size) {

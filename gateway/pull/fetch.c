@@ -323,8 +323,8 @@ static enum err transfer_fault(struct transfer *t, CURLcode rc, const char *host
     case CURLE_TOO_MANY_REDIRECTS:
         return err_set(t->why, ERR_IO, "%s: more than %d redirects", host, FETCH_MAX_REDIRECTS);
     case CURLE_UNSUPPORTED_PROTOCOL:
-        return err_set(t->why, ERR_DENIED,
-                       "%s: it redirects away from https, which is not followed", host);
+        return err_set(t->why, ERR_DENIED, "%s: it redirects to what is not https: not followed",
+                       host);
     default:
         return err_set(t->why, ERR_IO, "%s: %.140s", host, detail);
     }
@@ -357,8 +357,13 @@ static bool set_options(struct transfer *t, struct curl_slist *headers, char *de
     curl_easy_reset(c);
 #define SET(option, value) ok = ok && curl_easy_setopt(c, CURLOPT_##option, value) == CURLE_OK
     SET(URL, r->url);
+#if LIBCURL_VERSION_NUM >= 0x075500
     SET(PROTOCOLS_STR, tls ? "https" : "http");
     SET(REDIR_PROTOCOLS_STR, tls ? "https" : "http,https");
+#else /* before 7.85 they were bits */
+    SET(PROTOCOLS, tls ? (long)CURLPROTO_HTTPS : (long)CURLPROTO_HTTP);
+    SET(REDIR_PROTOCOLS, (long)CURLPROTO_HTTPS | (tls ? 0L : (long)CURLPROTO_HTTP));
+#endif
     SET(FOLLOWLOCATION, 1L);
     SET(MAXREDIRS, (long)FETCH_MAX_REDIRECTS);
     SET(HTTPHEADER, headers);

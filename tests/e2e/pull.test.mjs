@@ -163,7 +163,7 @@ test('TLS is verified, --ca-file names an authority, and a redirect never leaves
     oneLine(assert, await millrace(['pull', `${s.url}/a.gguf`, '--models-dir', dir]), /certificate cannot be verified.*--ca-file/);
     const got = await millrace(['pull', `${s.url}/a.gguf`, '--models-dir', dir, '--ca-file', c.ca]);
     assert.equal(got.code, 0, got.err);
-    oneLine(assert, await millrace(['pull', `${s.url}/down.gguf`, '--models-dir', dir, '--ca-file', c.ca]), /redirects away from https/);
+    oneLine(assert, await millrace(['pull', `${s.url}/down.gguf`, '--models-dir', dir, '--ca-file', c.ca]), /redirects to what is not https/);
     assert.equal(plain.requests.length, 0);
   } finally { await s.stop(); await plain.stop(); }
 });
@@ -196,6 +196,18 @@ test('Hugging Face: the stated digest is checked, and HF_ENDPOINT names a mirror
     assert.equal(hub.requests.at(-1).headers.authorization, 'Bearer hft');
     await until('listed', () => fs.existsSync(path.join(dir, 'manifests/hf.co/u/r/Q8_0')));
   } finally { await hub.stop(); await cdn.stop(); }
+});
+
+test('a terminal gets a bar that repaints itself, a log gets lines', { skip: has('script') ? false : 'script (util-linux) is not installed' }, async () => {
+  const s = await Scripted.start({ '/x.gguf': serveBytes(ggufOf(3 << 20), { slow: 64 * 1024 }) });
+  try {
+    const line = (await millrace(['pull', `${s.url}/x.gguf`, '--models-dir', models()])).err;
+    assert.ok(!line.includes('\r') && !line.includes('\x1b'), JSON.stringify(line));
+    const shown = await millrace(['pull', `${s.url}/x.gguf`, '--as', 'tty', '--models-dir', models()], { terminal: true });
+    assert.equal(shown.code, 0, shown.out);
+    assert.match(shown.out, /\rx\.gguf {2} *\d+ % #+\.+ .* of 3\.1 MB/);
+    assert.match(shown.out, /\npulled tty \(3\.1 MB\)/);
+  } finally { await s.stop(); }
 });
 
 test('unusable arguments and names are one line', async () => {

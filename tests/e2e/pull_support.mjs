@@ -40,8 +40,11 @@ export function cleanEnv(more = {}) {
 }
 
 // One run of the program: { code, signal, out, err }; `child` at once.
-export function millrace(args, { env = {}, onErr } = {}) {
-  const child = spawn(path.join(build, 'millrace'), args, { cwd: root, env: cleanEnv(env), stdio: ['ignore', 'pipe', 'pipe'] });
+export function millrace(args, { env = {}, onErr, terminal } = {}) {
+  const program = path.join(build, 'millrace');
+  // script(1) gives it a terminal; all that it prints is in `out` then.
+  const [run, words] = terminal ? ['script', ['-qec', [program, ...args].join(' '), '/dev/null']] : [program, args];
+  const child = spawn(run, words, { cwd: root, env: cleanEnv(env), stdio: ['ignore', 'pipe', 'pipe'] });
   let out = '', err = '';
   child.stdout.on('data', (d) => (out += d));
   child.stderr.on('data', (d) => { err += d; onErr?.(err); });
