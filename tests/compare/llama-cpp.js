@@ -1,6 +1,6 @@
 // llama-cpp.js - compares our logits with those of a llama.cpp library, family by family.
 //
-//   node tests/compare/llama-cpp.js PATH/libllama.so [CASE ...]
+//   node tests/compare/llama-cpp.js PATH/libllama.so [--freeze] [CASE ...]
 //
 // Each case is a random-weight model that `millrace-worker synthesize` writes (the same seed gives the same
 // file everywhere), read by both, over the same tokens; the logits of every position are compared. The KV
@@ -9,6 +9,8 @@
 //                   the GELU up in a table of halves
 //   quantized       smallest cosine of a row >= 0.998: both round activations to 8 bits, each in its way
 //                   (all experts are used then: where the rounding decides which one is, nothing is compared)
+// --freeze: what the library gave for the families that the reference set lacks goes to
+// tests/data/synthetic/logits.json, which test_frozen.c compares with at every `make test`.
 // Where a released library comes from and what was measured: docs/MODELS.md.
 'use strict';
 const { execFileSync, spawnSync } = require('child_process');
@@ -56,6 +58,10 @@ const cases = [
   ['glm4moe-q8_0', 'glm4moe', 'Q8_0', Q + ',experts=4,experts-used=4,expert-ff=256,dense-layers=1', 0.998],
 ];
 
+const frozen = ['gpt-oss', 'gpt-oss-yarn', 'llama4', 'llama4-dense-between', 'llama4-128-experts', 'glm4', 'glm4moe',
+  'granite', 'granitemoe', 'granitemoe-shared'];
+const frozenRows = [0, 30, 90, 199], frozenColumns = 12;
+
 const root = path.join(__dirname, '..', '..');
 const worker = path.join(root, 'build', 'millrace-worker'), theirs = path.join(root, 'build', 'tools', 'llamalogits');
 
@@ -82,7 +88,7 @@ function compare(ours, other, vocab) {
     const c = ab / Math.sqrt(aa * bb);
     cosine = c >= cosine ? cosine : c;
   }
-  return { difference: most / deviation, cosine };
+  return { difference: most / deviation, cosine, deviation };
 }
 
 function run([name, arch, quant, params, tolerance, length = 200], library, dir) {
@@ -99,14 +105,20 @@ function run([name, arch, quant, params, tolerance, length = 200], library, dir)
   if (other.status !== 0) return [null, other.stderr.toString().trim().split('\n').pop()];
   const a = floats(ours.stdout), b = floats(other.stdout);
   if (a.length !== b.length || a.length !== vocab * length) return [false, `${a.length} numbers, ${b.length} there`];
-  const { difference, cosine } = compare(a, b, vocab);
+  const { difference, cosine, deviation } = compare(a, b, vocab);
+  const freeze = {
+    name, arch, quant, params, deviation: Number(deviation.toPrecision(6)), tokens: ids.split(',').map(Number),
+    rows: frozenRows.map((at) => ({ at, logits: Array.from(b.subarray(at * vocab, at * vocab + frozenColumns),
+      (v) => Number(v.toPrecision(7))) })),
+  };
   return [tolerance > 0.9 ? cosine >= tolerance : difference <= tolerance,
-    `largest difference / deviation ${difference.toExponential(1)}, cosine ${cosine.toFixed(6)}`];
+    `largest difference / deviation ${difference.toExponential(1)}, cosine ${cosine.toFixed(6)}`, freeze];
 }
 
-const [library, ...only] = process.argv.slice(2);
+const [library, ...rest] = process.argv.slice(2);
+const only = rest.filter((a) => a !== '--freeze'), keep = [];
 if (!library) {
-  console.error('usage: node tests/compare/llama-cpp.js PATH/libllama.so [CASE ...]');
+  console.error('usage: node tests/compare/llama-cpp.js PATH/libllama.so [--freeze] [CASE ...]');
   process.exit(2);
 }
 execFileSync('make', ['-s', 'build/millrace-worker', 'build/tools/llamalogits'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
@@ -114,9 +126,15 @@ const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'millrace-compare-'));
 let failed = 0;
 for (const c of cases) {
   if (only.length && !only.includes(c[0])) continue;
-  const [ok, text] = run(c, path.resolve(library), dir);
+  const [ok, text, freeze] = run(c, path.resolve(library), dir);
   failed += ok === false;
+  if (ok && frozen.includes(c[0])) keep.push(freeze);
   console.log(`${ok === null ? 'skip  ' : ok ? 'ok    ' : 'NOT OK'} ${c[0].padEnd(22)} ${c[2].padEnd(10)} ${text}`);
 }
 fs.rmdirSync(dir);
+if (rest.includes('--freeze')) {
+  const to = path.join(root, 'tests', 'data', 'synthetic');
+  fs.mkdirSync(to, { recursive: true });
+  fs.writeFileSync(path.join(to, 'logits.json'), '[\n' + keep.map((k) => JSON.stringify(k)).join(',\n') + '\n]\n');
+}
 process.exit(failed ? 1 : 0);
