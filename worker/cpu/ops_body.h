@@ -211,15 +211,44 @@ static const float *load_k(const struct kv_layout *l, const char *head, float *t
     return tile;
 }
 
-/* The first n positions of V out of a tile of K: [head_v][KV_TOKENS] turned to [KV_TOKENS][pad_v].
- */
+typedef float row8 __attribute__((vector_size(32), aligned(4), may_alias));
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+
+/* 8 x 8 floats, turned: rows `from` apart become rows `to` apart. Three rounds exchange the halves
+ * of ever larger squares. */
+static inline void turn_8x8(float *restrict y, int to, const float *restrict x, int from)
+{
+    row8 r[8], t[8];
+    for (int i = 0; i < 8; i++)
+        r[i] = *(const row8 *)(const void *)(x + i * from);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = PICK(r[i], r[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        t[i + 1] = PICK(r[i], r[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+    for (int h = 0; h < 8; h += 4)
+        for (int i = h; i < h + 2; i++) {
+            r[i] = PICK(t[i], t[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            r[i + 2] = PICK(t[i], t[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        *(row8 *)(void *)(y + i * to) = PICK(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        *(row8 *)(void *)(y + (i + 4) * to) = PICK(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+#undef PICK
+
+/* V out of a tile of K, for the first n positions at least: [head_v][KV_TOKENS] turned to
+ * [KV_TOKENS][pad_v]. */
 static const float *turn_v(const struct kv_layout *l, const float *restrict k, float *restrict tile,
                            int n)
 {
-    for (int d = 0; d < l->pad_v; d += 16)
+    int d = 0;
+    for (; d + 8 <= l->head_v; d += 8)
+        for (int j = 0; j < n; j += 8)
+            turn_8x8(tile + j * l->pad_v + d, l->pad_v, k + d * KV_TOKENS + j, KV_TOKENS);
+    for (; d < l->pad_v; d++)
         for (int j = 0; j < n; j++)
-            for (int i = d; i < d + 16; i++)
-                tile[j * l->pad_v + i] = i < l->head_v ? k[i * KV_TOKENS + j] : 0;
+            tile[j * l->pad_v + d] = d < l->head_v ? k[d * KV_TOKENS + j] : 0;
     return tile;
 }
 

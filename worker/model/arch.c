@@ -77,8 +77,7 @@ static const struct tensor_need deepseek2_tensors[] = {
     EMBEDDINGS, {ATTN_NORM, MUST}, {ATTN_Q, NO_Q_LORA},
     {MLA_Q_A, WITH_Q_LORA}, {MLA_Q_A_NORM, WITH_Q_LORA}, {MLA_Q_B, WITH_Q_LORA},
     {MLA_KV_A, MUST}, {MLA_KV_A_NORM, MUST}, {MLA_KV_B, MAY}, {MLA_K_B, MAY}, {MLA_V_B, MAY}, {ATTN_OUT, MUST},
-    FFN_GATED_ROWS, FFN_EXPERTS, {MOE_BIAS, MAY_MOE},
-    {SHARED_GATE, MOE}, {SHARED_UP, MOE}, {SHARED_DOWN, MOE}, END
+    FFN_GATED_ROWS, FFN_EXPERTS, {MOE_BIAS, MAY_MOE}, SHARED_EXPERTS, END
 };
 
 static const struct tensor_need gpt_oss_tensors[] = {

@@ -105,14 +105,8 @@ static void fallback(struct synth_params *p, enum synth_number n, double v)
         p->number[n] = v;
 }
 
-static void apply_preset(struct synth_params *p, const struct synth_preset *s)
+static void apply_habits(struct synth_params *p)
 {
-    if (!p->arch[0])
-        snprintf(p->arch, sizeof p->arch, "%s", s->arch);
-    fallback(p, SYNTH_LAYERS, s->layers);
-    fallback(p, SYNTH_EMBD, s->embd);
-    fallback(p, SYNTH_FF, s->ff);
-    fallback(p, SYNTH_HEADS, s->heads);
     for (size_t i = 0; i < sizeof habits / sizeof *habits; i++) {
         const struct habit *h = &habits[i];
         if (strcmp(h->arch, p->arch) != 0)
@@ -127,6 +121,17 @@ static void apply_preset(struct synth_params *p, const struct synth_preset *s)
         p->tie = YES;
     if (p->tie == NOT_SAID)
         p->tie = NO;
+}
+
+static void apply_preset(struct synth_params *p, const struct synth_preset *s)
+{
+    if (!p->arch[0])
+        snprintf(p->arch, sizeof p->arch, "%s", s->arch);
+    fallback(p, SYNTH_LAYERS, s->layers);
+    fallback(p, SYNTH_EMBD, s->embd);
+    fallback(p, SYNTH_FF, s->ff);
+    fallback(p, SYNTH_HEADS, s->heads);
+    apply_habits(p);
     fallback(p, SYNTH_KV_HEADS, s->kv_heads);
     fallback(p, SYNTH_VOCAB, s->vocab);
     fallback(p, SYNTH_CONTEXT, s->context);
@@ -215,20 +220,7 @@ enum err synth_params_finish(struct synth_params *p, struct errmsg *why)
         return err_set(why, ERR_INVALID,
                        "--embd %g is no multiple of --heads %g; give --head-dim too", n[SYNTH_EMBD],
                        n[SYNTH_HEADS]);
-    for (size_t i = 0; i < sizeof habits / sizeof *habits; i++) {
-        const struct habit *h = &habits[i];
-        if (strcmp(h->arch, p->arch) != 0)
-            continue;
-        p->biases = h->biases;
-        if (h->tie && p->tie == NOT_SAID)
-            p->tie = YES;
-        if (h->number != SYNTH_VOCAB)
-            fallback(p, h->number, h->value);
-    }
-    if (p->preset && p->tie == NOT_SAID && p->preset->tie)
-        p->tie = YES;
-    if (p->tie == NOT_SAID)
-        p->tie = NO;
+    apply_habits(p);
     fallback(p, SYNTH_KV_HEADS, n[SYNTH_HEADS]);
     fallback(p, SYNTH_VOCAB, 32000);
     fallback(p, SYNTH_CONTEXT, 4096);
