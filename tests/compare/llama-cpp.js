@@ -38,6 +38,7 @@ const cases = [
   ['phi3', 'phi3', 'F32', S, near],
   ['starcoder2', 'starcoder2', 'F32', S, gelu],
   ['command-r', 'command-r', 'F32', S, near],
+  ['cohere2', 'cohere2', 'F32', S + ',window=24,logit-scale=0.25', near],
   ['deepseek2', 'deepseek2', 'F32', MLA + ',q-lora=32', near],
   ['gpt-oss', 'gpt-oss', 'F32', MOE + ',head-dim=32,window=24', near],
   ['gpt-oss-yarn', 'gpt-oss', 'F32', MOE + ',head-dim=32,window=128,rope-base=150000,rope-factor=32,rope-context=64', near],
@@ -58,7 +59,7 @@ const cases = [
   ['glm4moe-q8_0', 'glm4moe', 'Q8_0', Q + ',experts=4,experts-used=4,expert-ff=256,dense-layers=1', 0.998],
 ];
 
-const frozen = ['gpt-oss', 'gpt-oss-yarn', 'llama4', 'llama4-dense-between', 'llama4-128-experts', 'glm4', 'glm4moe',
+const frozen = ['cohere2', 'gpt-oss', 'gpt-oss-yarn', 'llama4', 'llama4-dense-between', 'llama4-128-experts', 'glm4', 'glm4moe',
   'granite', 'granitemoe', 'granitemoe-shared'];
 const frozenRows = [0, 30, 90, 199], frozenColumns = 12;
 

@@ -73,6 +73,10 @@ static const struct tensor_need command_r_tensors[] = {
     EMBEDDINGS, ATTENTION, {FFN_GATE, MUST}, {FFN_UP, MUST}, {FFN_DOWN, MUST}, END
 };
 
+static const struct tensor_need cohere2_tensors[] = {
+    {TOKEN_EMBD, MUST}, {OUT_NORM, MUST}, ATTENTION, {FFN_GATE, MUST}, {FFN_UP, MUST}, {FFN_DOWN, MUST}, END
+};
+
 static const struct tensor_need deepseek2_tensors[] = {
     EMBEDDINGS, {ATTN_NORM, MUST}, {ATTN_Q, NO_Q_LORA},
     {MLA_Q_A, WITH_Q_LORA}, {MLA_Q_A_NORM, WITH_Q_LORA}, {MLA_Q_B, WITH_Q_LORA},
@@ -210,6 +214,14 @@ static const struct arch rows[] = {
         .norm = NORM_LAYER, .block = BLOCK_PARALLEL, .rope = ROPE_NORM, .attn = ATTN_GQA,
         .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
         .tensors = command_r_tensors,
+    },
+    {
+        .name = "cohere2",
+        .families = "Command-R7B, Command-A",
+        .norm = NORM_LAYER, .block = BLOCK_PARALLEL, .rope = ROPE_NORM, .attn = ATTN_GQA,
+        .ffn = FFN_GATED, .act = ACT_SILU, .may_tie = true,
+        .window = WINDOW_PERIOD, .window_period = 4, .rope_local_only = true,
+        .tensors = cohere2_tensors,
     },
     {
         .name = "deepseek2",

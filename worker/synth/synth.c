@@ -24,9 +24,15 @@ struct synth {
     struct synth_result *result;
 };
 
+enum { WINDOW_TOKENS = 4096 }; /* where layers with a window alternate and none was asked for */
+
+/* By wish, or because the family's files have no output matrix at all. */
 static bool tied(const struct synth *s)
 {
-    return s->p->tie == YES;
+    bool own = false;
+    for (const struct tensor_need *n = s->arch->tensors; n->need != NEED_END_; n++)
+        own |= n->slot == OUTPUT;
+    return s->p->tie == YES || !own;
 }
 
 /* --- metadata -------------------------------------------------------------------------------- */
@@ -50,6 +56,8 @@ static void put_numbers(struct synth *s)
         if (key && p->number[i] >= 0 && !(i == SYNTH_ROT && s->arch->rope == ROPE_NONE))
             put_key(s, key, p->number[i], is_float);
     }
+    if (s->arch->window == WINDOW_PERIOD && p->number[SYNTH_WINDOW] < 0)
+        put_key(s, "attention.sliding_window", WINDOW_TOKENS, false);
     put_key(s,
             s->arch->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon"
                                       : "attention.layer_norm_epsilon",
