@@ -75,7 +75,8 @@ enum err model_kv_need(struct kv_need *out, const struct hparams *h, const struc
     const uint64_t wide = step < context ? context : step, most = context * slots;
     const uint64_t every =
         !a->encoder ? n.seq_blocks * slots : blocks_touched(wide < most ? wide : most) + slots;
-    const uint64_t whole = ask->blocks ? ask->blocks : every, rings = n.ring_blocks * (slots + 1);
+    const uint64_t whole = ask->blocks ? ask->blocks : every,
+                   rings = n.ring_blocks * (ask->rings ? (uint64_t)ask->rings : slots + 1);
     uint64_t bytes[KV_KINDS];
     for (int k = 0; k < KV_KINDS; k++)
         n.block_bytes[k] = ops->kv_block_bytes(&n.shape, (enum kv_kind)k);
@@ -93,4 +94,34 @@ enum err model_kv_need(struct kv_need *out, const struct hparams *h, const struc
         n.block_bytes[KV_WHOLE] * n.seq_blocks + n.block_bytes[KV_WINDOW] * n.ring_blocks;
     *out = n;
     return ERR_OK;
+}
+
+enum err model_kv_fit(struct kv_need *out, const struct hparams *h, const struct arch *a,
+                      const struct backend_ops *ops, const struct kv_ask *ask, uint64_t budget,
+                      struct errmsg *why)
+{
+    const enum err e = model_kv_need(out, h, a, ops, ask, why);
+    if (e || out->bytes <= budget)
+        return e;
+    struct kv_ask less = *ask;
+    const uint64_t ring = out->block_bytes[KV_WINDOW] * out->ring_blocks,
+                   block = out->block_bytes[KV_WHOLE];
+    uint64_t rings = 0, blocks = out->shape.n_blocks[KV_WHOLE];
+    if (ring) {
+        const uint64_t all = out->shape.n_blocks[KV_WINDOW] / out->ring_blocks;
+        rings = block ? budget / 4 / ring : budget / ring;
+        rings = rings < 1 ? 1 : rings < all ? rings : all;
+    }
+    const uint64_t left = budget > rings * ring ? budget - rings * ring : 0;
+    if (block && blocks > left / block)
+        blocks = left / block;
+    if (left == 0 || blocks < out->seq_blocks)
+        return err_set(
+            why, ERR_NOMEM,
+            "the KV cache has room for %llu tokens, less than one context of %u: lower the context",
+            (unsigned long long)(left ? blocks * KV_TOKENS : 0),
+            ask->context ? ask->context : h->n_ctx_train);
+    less.blocks = (uint32_t)blocks;
+    less.rings = (uint32_t)rings;
+    return model_kv_need(out, h, a, ops, &less, why);
 }

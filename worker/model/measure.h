@@ -20,6 +20,7 @@ struct kv_ask {
     uint32_t slots;       /* sequences at a time */
     uint32_t step_tokens; /* the most that one step adds to a sequence; 0: KV_STEP_DEFAULT */
     uint32_t blocks;      /* of the whole-context kind; 0: enough for all slots */
+    uint32_t rings;       /* of the window kind; 0: one for each slot, and one */
     enum qtype type;
 };
 enum { KV_STEP_DEFAULT = 512 };
@@ -39,5 +40,10 @@ struct kv_need {
 enum err model_kv_need(struct kv_need *out, const struct hparams *h, const struct arch *a,
                        const struct backend_ops *ops, const struct kv_ask *ask,
                        struct errmsg *why) MUST_CHECK;
+/* The same in `budget` bytes, where all slots together need more: fewer blocks for all, and as many
+ * rings as go into a quarter of it (who gets none waits). ERR_NOMEM: not even one whole context. */
+enum err model_kv_fit(struct kv_need *out, const struct hparams *h, const struct arch *a,
+                      const struct backend_ops *ops, const struct kv_ask *ask, uint64_t budget,
+                      struct errmsg *why) MUST_CHECK;
 
 #endif

@@ -126,31 +126,20 @@ static uint64_t free_memory(void)
     return kib << 10;
 }
 
-/* As many blocks as were asked for, or enough for every slot, as far as memory goes. */
+/* As many blocks as were asked for (who gives a number knows what for), or enough for every slot,
+ * as far as memory goes: a fifth stays free for everything else. */
 static enum err size_kv(const struct model *m, struct kv_need *n, struct errmsg *why)
 {
     const struct model_opts *o = &m->opts;
-    struct kv_ask ask = {.context = o->context,
-                         .slots = o->max_seqs,
-                         .step_tokens = o->max_step_tokens,
-                         .blocks = o->kv_blocks,
-                         .type = o->kv_type};
-    enum err e = model_kv_need(n, &m->h, m->arch, m->ops, &ask, why);
-    if (e || o->kv_blocks) /* who gives a number knows what for */
-        return e;
-    const uint64_t free = free_memory() / 5 * 4, /* a fifth stays free for everything else */
-        rings = n->block_bytes[KV_WINDOW] * n->shape.n_blocks[KV_WINDOW];
-    if (!free || n->bytes <= free)
-        return ERR_OK;
-    const uint64_t fit =
-        free > rings && n->block_bytes[KV_WHOLE] ? (free - rings) / n->block_bytes[KV_WHOLE] : 0;
-    if (fit < n->seq_blocks)
-        return err_set(
-            why, ERR_NOMEM,
-            "the KV cache has room for %llu tokens, less than one context of %u: lower the context",
-            (unsigned long long)fit * KV_TOKENS, o->context);
-    ask.blocks = fit < UINT32_MAX ? (uint32_t)fit : UINT32_MAX;
-    return model_kv_need(n, &m->h, m->arch, m->ops, &ask, why);
+    const struct kv_ask ask = {.context = o->context,
+                               .slots = o->max_seqs,
+                               .step_tokens = o->max_step_tokens,
+                               .blocks = o->kv_blocks,
+                               .type = o->kv_type};
+    const uint64_t free = o->kv_blocks ? 0 : free_memory() / 5 * 4;
+    if (!free)
+        return model_kv_need(n, &m->h, m->arch, m->ops, &ask, why);
+    return model_kv_fit(n, &m->h, m->arch, m->ops, &ask, free, why);
 }
 
 static enum err open_kv(struct model *m, struct errmsg *why)

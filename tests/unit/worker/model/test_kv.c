@@ -189,6 +189,44 @@ static void windows_make_a_long_context_cheap(void **state)
     assert_int_equal(little.bytes, 1024 * 6 * layer);
 }
 
+static enum err fit(struct kv_need *n, uint32_t slots, uint64_t budget, struct errmsg *why)
+{
+    struct gguf *g = NULL;
+    struct hparams h;
+    const struct arch *a = arch_find(STR("gemma3"));
+    assert_int_equal(gguf_open(&g, path, why), ERR_OK);
+    assert_int_equal(hparams_read(&h, a, g, why), ERR_OK);
+    const enum err e = model_kv_fit(
+        n, &h, a, &cpu_backend,
+        &(struct kv_ask){.context = 8192, .slots = slots, .type = QTYPE_F16}, budget, why);
+    gguf_close(g);
+    return e;
+}
+
+static void too_many_slots_for_the_memory_share_what_there_is(void **state)
+{
+    UNUSED(state);
+    struct errmsg why = {0};
+    struct kv_need n;
+    (void)synth_model(path, "gemma3", "Q8_0",
+                      "layers=6,embd=64,ff=64,heads=4,kv-heads=1,head-dim=64,vocab=300,"
+                      "context=8192,window=128",
+                      1);
+    /* A context is 2 MiB; a ring of 22 blocks in five layers 0.86 MiB. */
+    assert_int_equal(fit(&n, 4, 64 << 20, &why), ERR_OK);
+    assert_int_equal(n.shape.n_blocks[KV_WHOLE], 4 * 256);
+    assert_int_equal(n.shape.n_blocks[KV_WINDOW], 5 * 22);
+    assert_int_equal(fit(&n, 64, 16 << 20, &why), ERR_OK);
+    assert_true(n.bytes <= 16 << 20 && n.bytes > 15 << 20);
+    assert_int_equal(n.shape.n_blocks[KV_WINDOW], 4 * 22);
+    assert_true(n.shape.n_blocks[KV_WHOLE] > 6 * 256);
+    assert_int_equal(fit(&n, 64, 3 << 20, &why), ERR_OK); /* one ring, one context */
+    assert_int_equal(n.shape.n_blocks[KV_WINDOW], 22);
+    assert_int_equal(fit(&n, 64, 2 << 20, &why), ERR_NOMEM);
+    assert_non_null(strstr(why.text, "less than one context of 8192"));
+    assert_int_equal(fit(&n, 1, 1000, &why), ERR_NOMEM);
+}
+
 static void what_was_said_is_what_is_opened(void **state)
 {
     UNUSED(state);
@@ -255,6 +293,7 @@ int main(void)
         cmocka_unit_test(every_decoder_computes_with_every_kv_type),
         cmocka_unit_test(a_latent_is_stored_once_in_every_type),
         cmocka_unit_test(windows_make_a_long_context_cheap),
+        cmocka_unit_test(too_many_slots_for_the_memory_share_what_there_is),
         cmocka_unit_test(what_was_said_is_what_is_opened),
         cmocka_unit_test(a_step_without_the_windows_blocks_is_refused),
         cmocka_unit_test(a_decoder_with_windows_embeds_as_with_everything_kept),
