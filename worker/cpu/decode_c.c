@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "worker/cpu/decode.h"
 #include "worker/quant/blocks.h"
 
 /* Low nibbles are columns 0..15, high nibbles 16..31. */
@@ -152,17 +153,29 @@ static void decode_q6_k(const uint8_t *block, uint8_t *u, float *s, float *m)
 
 // clang-format off
 const struct pack pack_table[QTYPE_COUNT_] = {
-    /*                 group min offset max_u */
-    [QTYPE_Q4_0]    = { 32,  0,   8,     15, decode_q4_0 },
-    [QTYPE_Q4_1]    = { 32,  1,   0,     15, decode_q4_1 },
-    [QTYPE_Q5_0]    = { 32,  0,  16,     31, decode_q5_0 },
-    [QTYPE_Q5_1]    = { 32,  1,   0,     31, decode_q5_1 },
-    [QTYPE_Q8_0]    = { 32,  0, 128,    255, decode_q8_0 },
-    [QTYPE_Q2_K]    = { 16,  1,   0,      3, decode_q2_k },
-    [QTYPE_Q3_K]    = { 16,  0,   4,      7, decode_q3_k },
-    [QTYPE_Q4_K]    = { 32,  1,   0,     15, decode_q4_k },
-    [QTYPE_Q5_K]    = { 32,  1,   0,     31, decode_q5_k },
-    [QTYPE_Q6_K]    = { 16,  0,  32,     63, decode_q6_k },
+    /*                 group min offset max_u   slow */
+    [QTYPE_Q4_0]    = { 32,  0,   8,     15, decode_q4_0, 0 },
+    [QTYPE_Q4_1]    = { 32,  1,   0,     15, decode_q4_1, 0 },
+    [QTYPE_Q5_0]    = { 32,  0,  16,     31, decode_q5_0, 0 },
+    [QTYPE_Q5_1]    = { 32,  1,   0,     31, decode_q5_1, 0 },
+    [QTYPE_Q8_0]    = { 32,  0, 128,    255, decode_q8_0, 0 },
+    [QTYPE_Q2_K]    = { 16,  1,   0,      3, decode_q2_k, 0 },
+    [QTYPE_Q3_K]    = { 16,  0,   4,      7, decode_q3_k, 0 },
+    [QTYPE_Q4_K]    = { 32,  1,   0,     15, decode_q4_k, 0 },
+    [QTYPE_Q5_K]    = { 32,  1,   0,     31, decode_q5_k, 0 },
+    [QTYPE_Q6_K]    = { 16,  0,  32,     63, decode_q6_k, 0 },
+    [QTYPE_IQ4_NL]  = { 32,  0, 128,    241, decode_iq4_nl, 0 },
+    [QTYPE_IQ4_XS]  = { 32,  0, 128,    241, decode_iq4_xs, 0 },
+    [QTYPE_MXFP4]   = { 32,  0,  12,     24, decode_mxfp4, 0 },
+    [QTYPE_IQ2_XXS] = { 32,  0,  64,    107, decode_iq2_xxs, 1 },
+    [QTYPE_IQ2_XS]  = { 16,  0,  64,    107, decode_iq2_xs, 1 },
+    [QTYPE_IQ2_S]   = { 16,  0,  64,    107, decode_iq2_s, 1 },
+    [QTYPE_IQ3_XXS] = { 32,  0,  64,    126, decode_iq3_xxs, 1 },
+    [QTYPE_IQ3_S]   = { 32,  0,  16,     31, decode_iq3_s, 1 },
+    [QTYPE_IQ1_S]   = { 32,  0,  16,     25, decode_iq1_s, 1 },
+    [QTYPE_IQ1_M]   = { 16,  0,  16,     25, decode_iq1_m, 1 },
+    [QTYPE_TQ1_0]   = { 32,  0,   1,      2, decode_tq1_0, 1 },
+    [QTYPE_TQ2_0]   = { 32,  0,   1,      3, decode_tq2_0, 0 },
 };
 // clang-format on
 

@@ -96,13 +96,26 @@ INLINE void sink_group(struct sink *k, int g, vflt s, vflt m)
             DOT_BODY(4, name, cols, bytes, group, min) break;                                      \
         }                                                                                          \
     }
-/* u above 128: v_dot may need another way (AVX2). */
-enum { BIG_q4_0 = 0, BIG_q4_1 = 0, BIG_q4_k = 0 };
-enum { BIG_q5_k = 0, BIG_q6_k = 0, BIG_q8_0 = V_DOT_SIGNED };
+/* u above 128 (all with offset 128): v_dot may need another way (AVX2). */
+enum { BIG_q4_0, BIG_q4_1 = 0, BIG_q5_0 = 0, BIG_q5_1 = 0, BIG_q2_k = 0, BIG_q3_k = 0 };
+enum { BIG_q4_k, BIG_q5_k = 0, BIG_q6_k = 0, BIG_mxfp4 = 0, BIG_tq1_0 = 0, BIG_tq2_0 = 0 };
+enum { BIG_iq2_xxs, BIG_iq2_xs = 0, BIG_iq2_s = 0, BIG_iq3_xxs = 0, BIG_iq3_s = 0 };
+enum { BIG_iq1_s, BIG_iq1_m = 0 };
+enum { BIG_q8_0 = V_DOT_SIGNED, BIG_iq4_nl = V_DOT_SIGNED, BIG_iq4_xs = V_DOT_SIGNED };
 INT_ROWS(DOT)
+
+/* Slow to unpack: more tokens than one take the panel, which is unpacked once for all of them. */
+#define DOT_ONE(TYPE, name, cols, bytes, group, min)                                               \
+    static void dot_##name(const uint8_t *rows, size_t stride, const struct tile *x, int n_tok,    \
+                           int n_in, float *const *y, const uint8_t *ahead)                        \
+    {                                                                                              \
+        (void)n_tok;                                                                               \
+        DOT_BODY(1, name, cols, bytes, group, min)                                                 \
+    }
+GRID_ROWS(DOT_ONE)
 
 #define DOT_ROW(TYPE, name, cols, bytes, group, min) [QTYPE_##TYPE] = dot_##name,
 #define DOT_TABLE                                                                                  \
     {                                                                                              \
-        INT_ROWS(DOT_ROW)                                                                          \
+        INT_ROWS(DOT_ROW) GRID_ROWS(DOT_ROW)                                                       \
     }

@@ -72,6 +72,7 @@ struct pack {
     uint8_t offset;
     uint8_t max_u; /* largest u: saturation of 16-bit sums in AVX2 depends on it */
     decode_block_fn decode;
+    uint8_t slow; /* to unpack: see GRID_ROWS */
 };
 extern const struct pack pack_table[QTYPE_COUNT_];
 
@@ -125,8 +126,9 @@ struct kernels {
     micro_int_fn micro_int;
     micro_float_fn micro_float;
     const dot_fn *dot; /* [QTYPE_COUNT_], NULL where the panel serves */
-    int dot_tokens[2]; /* blocks of 32 and of 256: with more tokens the panel is faster; at most a
-                          tile */
+    /* Slow types, blocks of 32, blocks of 256: with more tokens the panel is faster; at most a
+     * tile. */
+    int dot_tokens[3];
     const dot_float_fn *dot_float; /* [QTYPE_COUNT_], NULL likewise */
     int float_tokens;              /* likewise, at most FLOAT_DOT_TOKENS */
     const unpack_fn *unpack;       /* [QTYPE_COUNT_], NULL where unpack_any() serves */

@@ -340,8 +340,9 @@ static void add_segment(struct job *job, struct segment *seg)
     const struct kernels *k = job->ws->k;
     int n = seg->slots.hi - seg->slots.lo;
     enum qtype type = seg->w->type;
-    bool whole = seg->w->n_in % GROUP == 0, super = qtype_info(type)->block_elems > GROUP;
-    seg->dot = whole && n <= k->dot_tokens[super] && k->dot && k->dot[type];
+    bool whole = seg->w->n_in % GROUP == 0;
+    int kind = pack_table[type].slow ? 0 : qtype_info(type)->block_elems <= GROUP ? 1 : 2;
+    seg->dot = whole && n <= k->dot_tokens[kind] && k->dot && k->dot[type];
     seg->dot_float = whole && n <= k->float_tokens && k->dot_float && k->dot_float[type];
     int per = panels / want > 1 ? panels / want : 1;
     seg->panels_at_once = 1;

@@ -121,10 +121,11 @@ INLINE void unpack_rest(enum qtype type, int cols, int bytes, const struct panel
         unpack_rest(QTYPE_##TYPE, cols, bytes, p, rows, stride, kc);                               \
     }
 INT_ROWS(UNPACK_INT)
+GRID_ROWS(UNPACK_INT)
 FLOAT_ROWS(UNPACK_FLOAT)
 
 #define UNPACK_ROW(TYPE, name, cols, bytes, group, has_min) [QTYPE_##TYPE] = unpack_##name,
 #define UNPACK_TABLE                                                                               \
     {                                                                                              \
-        INT_ROWS(UNPACK_ROW) FLOAT_ROWS(UNPACK_ROW)                                                \
+        INT_ROWS(UNPACK_ROW) GRID_ROWS(UNPACK_ROW) FLOAT_ROWS(UNPACK_ROW)                          \
     }

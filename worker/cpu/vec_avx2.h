@@ -21,7 +21,11 @@ typedef __m256 vflt;
 #define v_srl       _mm256_srli_epi32
 #define v_sll       _mm256_slli_epi32
 #define v_sra       _mm256_srai_epi32
+#define v_add       _mm256_add_epi32
+#define v_min       _mm256_min_epi32
+#define v_max       _mm256_max_epi32
 #define v_cvt       _mm256_cvtepi32_ps
+#define v_addf      _mm256_add_ps
 #define v_mul       _mm256_mul_ps
 #define v_fma       _mm256_fmadd_ps
 #define v_neg(x)    _mm256_xor_ps(x, _mm256_set1_ps(-0.0f))
@@ -139,6 +143,18 @@ INLINE __m256 v_f16s(const struct rows *r, int off)
 #define H(i) row2(ROW(r, i, off))
     return _mm256_cvtph_ps(_mm_setr_epi16(H(0), H(1), H(2), H(3), H(4), H(5), H(6), H(7)));
 #undef H
+}
+
+/* Bytes by 16-entry table; indices below 16. */
+INLINE __m256i v_lookup(const uint8_t *table, __m256i index)
+{
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(row16(table)), index);
+}
+
+/* Entry `index` in the low half of each dword, what follows it in the high half. */
+INLINE __m256i v_gather(const uint16_t *table, __m256i index)
+{
+    return _mm256_i32gather_epi32((const int *)(const void *)table, index, 2);
 }
 
 /* The f16 in the low and in the high halves of the dwords. */

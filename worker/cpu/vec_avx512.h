@@ -21,7 +21,11 @@ typedef __m512 vflt;
 #define v_srl    _mm512_srli_epi32
 #define v_sll    _mm512_slli_epi32
 #define v_sra    _mm512_srai_epi32
+#define v_add    _mm512_add_epi32
+#define v_min    _mm512_min_epi32
+#define v_max    _mm512_max_epi32
 #define v_cvt    _mm512_cvtepi32_ps
+#define v_addf   _mm512_add_ps
 #define v_mul    _mm512_mul_ps
 #define v_fma    _mm512_fmadd_ps
 #define v_neg(x) _mm512_xor_ps(x, _mm512_set1_ps(-0.0f))
@@ -178,6 +182,18 @@ INLINE __m512 v_f16s(const struct rows *r, int off)
     return _mm512_cvtph_ps(_mm256_setr_epi16(H(0), H(1), H(2), H(3), H(4), H(5), H(6), H(7), H(8),
                                              H(9), H(10), H(11), H(12), H(13), H(14), H(15)));
 #undef H
+}
+
+/* Bytes by 16-entry table; indices below 16. */
+INLINE __m512i v_lookup(const uint8_t *table, __m512i index)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(row16(table)), index);
+}
+
+/* Entry `index` in the low half of each dword, what follows it in the high half. */
+INLINE __m512i v_gather(const uint16_t *table, __m512i index)
+{
+    return _mm512_i32gather_epi32(index, table, 2);
 }
 
 /* The f16 in the low and in the high halves of the dwords. */

@@ -15,17 +15,18 @@ extern const int8_t codebook_iq4[16]; /* IQ4_NL, IQ4_XS */
 extern const int8_t
     codebook_fp4x2[16]; /* MXFP4: twice the E2M1 values, so that they are integers */
 
-/* Eight weights of three levels: magnitudes for IQ2, values for IQ1. */
-extern const uint16_t codebook_iq2_xxs[256];
-extern const uint16_t codebook_iq2_xs[512];
-extern const uint16_t codebook_iq2_s[1024];
-extern const uint16_t codebook_iq1[2048];
+/* Grids have an entry more than there are, 0: gathers read 32 bits, which is two entries.
+ * Eight weights of three levels: magnitudes for IQ2, values for IQ1. */
+extern const uint16_t codebook_iq2_xxs[256 + 1];
+extern const uint16_t codebook_iq2_xs[512 + 1];
+extern const uint16_t codebook_iq2_s[1024 + 1];
+extern const uint16_t codebook_iq1[2048 + 1];
 extern const uint8_t codebook_iq2_level[4];
 extern const int8_t codebook_iq1_level[4];
 
 /* Four weights of eight magnitudes. */
-extern const uint16_t codebook_iq3_xxs[256];
-extern const uint16_t codebook_iq3_s[512];
+extern const uint16_t codebook_iq3_xxs[256 + 1];
+extern const uint16_t codebook_iq3_s[512 + 1];
 extern const uint8_t codebook_iq3_xxs_level[8];
 extern const uint8_t codebook_iq3_s_level[8];
 

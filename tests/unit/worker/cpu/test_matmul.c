@@ -91,7 +91,7 @@ static void fill_weights(uint8_t *data, enum qtype type, size_t n_elems, int ext
                 memcpy(b + floats[f].halves[j], &h, 2);
             }
         if (type == QTYPE_MXFP4)
-            b[0] = (uint8_t)(118 + random_u32() % 8);
+            b[0] = (uint8_t)(i % 8 ? 118 + random_u32() % 8 : random_u32() % 4); /* subnormal */
         if (type == QTYPE_IQ1_M) /* the top nibbles of four words are d, from the lowest: 0x2111 */
             for (int j = 0; j < 4; j++) {
                 uint8_t *top = b + AT(iq1_m, scales) + 2 * j + 1;
