@@ -12,7 +12,7 @@ static inline struct synth_result synth_model(const char *to, const char *arch, 
                                               const char *params, uint64_t seed)
 {
     struct synth_params p;
-    struct synth_result r;
+    struct synth_result r = {0};
     struct errmsg why = {{0}};
     synth_params_init(&p);
     p.seed = seed;

@@ -1,19 +1,15 @@
 /* test_synth.c - synthetic models: every architecture and quantization loads, computes, and has a
  * tokenizer that gives texts back. */
+#include "tests/unit/worker/synth_model.h"
 #include "worker/model/model.h"
 #include "worker/model/weights.h"
 #include "worker/synth/mix.h"
-#include "worker/synth/synth.h"
 #include "worker/text/tokenizer.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 static char dir[] = "/tmp/millrace-synth-XXXXXX", path[64], other_path[64];
 
@@ -38,16 +34,7 @@ static int drop_dir(void **state)
 static struct synth_result make(const char *to, const char *arch, const char *quant,
                                 const char *params)
 {
-    struct synth_params p;
-    struct synth_result r;
-    struct errmsg why = {{0}};
-    synth_params_init(&p);
-    snprintf(p.arch, sizeof p.arch, "%s", arch);
-    snprintf(p.quant, sizeof p.quant, "%s", quant);
-    if (synth_set_list(&p, params, &why) || synth_params_finish(&p, &why) ||
-        synth_write(to, &p, &r, &why))
-        fail_msg("%s %s %s: %s", arch, quant, params, why.text);
-    return r;
+    return synth_model(to, arch, quant, params, 1);
 }
 
 static struct gguf *open_ok(const char *name)
@@ -133,13 +120,7 @@ static void every_architecture_of_the_table_can_be_made_and_is_complete(void **s
     for (int i = 0; arch_at(i); i++) {
         const struct arch *a = arch_at(i);
         char params[256];
-        bool moe = false;
-        for (const struct tensor_need *n = a->tensors; n->need != NEED_END_; n++)
-            moe |= n->slot == MOE_GATE;
-        snprintf(params, sizeof params, SMALL "%s%s",
-                 moe ? ",experts=4,experts-used=2,expert-ff=256,shared-ff=256" : "",
-                 a->attn == ATTN_MLA ? ",q-lora=64,kv-lora=32,head-dim=48,value-dim=32,rot=16"
-                                     : "");
+        snprintf(params, sizeof params, SMALL "%s", arch_extras(a));
         (void)make(path, a->name, "Q4_0", params);
         struct gguf *g = open_ok(path);
         struct hparams h;
