@@ -53,8 +53,6 @@ UTF8PROC_LIBS := $(or $(call PC,--libs,libutf8proc),-lutf8proc)
 SODIUM_LIBS   := $(or $(call PC,--libs,libsodium),-lsodium)
 CURL_LIBS     := $(or $(call PC,--libs,libcurl),-lcurl)
 CMOCKA_LIBS   := $(or $(call PC,--libs,cmocka),-lcmocka)
-BLAS_CFLAGS   := $(call PC,--cflags,openblas)
-BLAS_LIBS     := $(or $(call PC,--libs,openblas),-lopenblas)
 
 # llhttp: a system library where there is one, else the C sources that Debian ships in node-llhttp.
 LLHTTP_LIBS   := $(call PC,--libs,libllhttp)
@@ -69,7 +67,7 @@ LLHTTP_OBJ    := $(patsubst /usr/share/llhttp/%.c,$(B)/obj/llhttp/%.o,$(LLHTTP_S
 endif
 
 GATEWAY_LIBS := $(UV_LIBS) $(SQLITE_LIBS) $(SODIUM_LIBS) $(CURL_LIBS) $(LLHTTP_LIBS) -lm -lpthread
-WORKER_LIBS  := $(PCRE2_LIBS) $(UTF8PROC_LIBS) $(BLAS_LIBS) -lm -lpthread
+WORKER_LIBS  := $(PCRE2_LIBS) $(UTF8PROC_LIBS) -lm -lpthread
 
 # --- sources -------------------------------------------------------------------------------------------------
 find_c       = $(shell find $(1) -name '*.c' 2>/dev/null | LC_ALL=C sort)
@@ -116,7 +114,7 @@ $(B)/millrace-worker: $(B)/obj/worker/main.o $(WORKER_OBJ) $(SHARED_OBJ)
 $(B)/obj/gateway/%.o: gateway/%.c
 	@mkdir -p $(@D) && echo "CC   $<" && $(CC) $(CFLAGS_ALL) $(UV_CFLAGS) $(LLHTTP_CFLAGS) -c -o $@ $<
 $(B)/obj/worker/%.o: worker/%.c
-	@mkdir -p $(@D) && echo "CC   $<" && $(CC) $(CFLAGS_ALL) $(BLAS_CFLAGS) $(ISA) -c -o $@ $<
+	@mkdir -p $(@D) && echo "CC   $<" && $(CC) $(CFLAGS_ALL) $(ISA) -c -o $@ $<
 $(B)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D) && echo "CC   $<" && $(CC) -O2 -g $(filter -fsanitize% -fPIE,$(OPT_$(FLAVOUR))) $(LLHTTP_CFLAGS) -c -o $@ $<
 $(B)/obj/%.o: %.c

@@ -3,7 +3,7 @@
 # Where apt is not there, or not permitted, it prints exactly what to install and exits with 1.
 set -euo pipefail
 
-pkgs=(gcc make pkg-config libuv1-dev libsqlite3-dev libpcre2-dev libutf8proc-dev libsodium-dev libopenblas-dev libcurl4-openssl-dev)
+pkgs=(gcc make pkg-config libuv1-dev libsqlite3-dev libpcre2-dev libutf8proc-dev libsodium-dev libcurl4-openssl-dev)
 case "${1:-}" in
 --tests) pkgs+=(libcmocka-dev libcjson-dev clang libclang-rt-14-dev clang-format-14 codespell nodejs npm sqlite3 curl nginx-light docker-registry openssl) ;;
 --bench) pkgs+=(libcmocka-dev libcjson-dev nodejs npm sqlite3 curl nginx-light wrk) ;;
@@ -15,7 +15,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         pkg-config --exists "$lib" 2>/dev/null || missing+=("$lib")
     done
     [ ${#missing[@]} -eq 0 ] && exit 0
-    echo "millrace: not a Debian system; install the development packages of: ${missing[*]}, llhttp, OpenBLAS" \
+    echo "millrace: not a Debian system; install the development packages of: ${missing[*]}, llhttp" \
          "(and for tests: cmocka, cJSON, clang with libFuzzer, Node.js)" >&2
     exit 1
 fi

@@ -37,7 +37,6 @@ guest() { grep -HnE "^#include <($1)" $(echo "$src" | grep -vE "^($2|tests/)") /
     guest 'sqlite3\.h' 'gateway/usage/'
     guest 'curl/curl\.h' 'gateway/pull/'
     guest 'pcre2\.h|utf8proc\.h' 'worker/text/'
-    guest 'cblas\.h' 'worker/cpu/'
     guest 'cuda|cublas' 'worker/cuda/'
 } | check "each library is a guest in one place"
 

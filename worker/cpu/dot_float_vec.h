@@ -11,6 +11,8 @@ enum { ROWS = 4, VECS = FLOAT_CHAINS / LANES, STEP = 32, LINE = 64 };
 INLINE void float_rows(const int T, const enum qtype type, const int bytes, const uint8_t *row,
                        size_t stride, const float *const *x, int n_in, float *const *y)
 {
+    /* What to fetch: the same columns, at least 16 KiB on. */
+    const size_t four = ROWS * stride, ahead = (16384 + four - 1) / four * four;
     __m128 sum[FLOAT_T];
 #pragma GCC unroll 4
     for (int t = 0; t < T; t++)
@@ -31,7 +33,7 @@ INLINE void float_rows(const int T, const enum qtype type, const int bytes, cons
             for (int b = 0; b < ROWS * STEP * bytes; b += LINE) { /* one line of a row */
                 const uint8_t *line =
                     at + (size_t)(b / (STEP * bytes)) * stride + b % (STEP * bytes);
-                __builtin_prefetch(line + (size_t)ROWS * stride, 0, 2); /* the rows after these */
+                __builtin_prefetch(line + ahead, 0, 2);
                 if (bytes == 2) /* once more, nearer: see rows_near() */
                     __builtin_prefetch(line + 512, 0, 3);
             }

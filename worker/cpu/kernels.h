@@ -39,8 +39,7 @@
  * The tile: up to 16 tokens' activations, q[group][token][32], d[group][token],
  * sum16[group][2][token].
  *
- * Why not OpenBLAS for float weights: its blocking, so its rounding, changes with the shape of the
- * batch. */
+ * Why not a BLAS for float weights: docs/decisions/0005-no-blas.md. */
 // clang-format on
 #ifndef MILLRACE_WORKER_CPU_KERNELS_H
 #define MILLRACE_WORKER_CPU_KERNELS_H
