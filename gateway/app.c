@@ -140,7 +140,9 @@ static void on_model_state(void *app, const struct model_config *m, const char *
         uv_timer_start(&a->drain, on_start_failed, 0, 0); /* not from inside the dispatcher */
         return;
     }
-    log_info("app", "model ready", KV_S("model", m->name.p), KV_S("file", m->path));
+    bool on_use = a->config->max_loaded || a->config->memory_budget || a->config->idle_unload_s > 0;
+    log_info("app", on_use ? "model loads on first use" : "model ready", KV_S("model", m->name.p),
+             KV_S("file", m->path));
     if (++a->models_ready == a->config->n_models && a->http && !a->announced)
         announce(a);
 }
@@ -282,6 +284,11 @@ static enum err open_services(struct app *a, struct errmsg *why)
         .worker_path = c->worker,
         .usage = a->usage,
         .stall_ms = (uint32_t)(c->stall_s * 1000),
+        .max_loaded = c->max_loaded,
+        .memory_budget_bytes = c->memory_budget,
+        .idle_unload_ms = (uint32_t)(c->idle_unload_s * 1000),
+        .turn_ms = (uint32_t)(c->turn_s * 1000),
+        .queue_ms = (uint32_t)(c->queue_s * 1000),
         .on_job_end = on_job_end,
         .on_model_state = on_model_state,
         .app = a,

@@ -15,7 +15,16 @@ enum { CONFIG_FILE_MAX = 1 << 20 };
 /* ---- the two tables ---------------------------------------------------------------------------
  */
 
-enum option_kind { OPT_TEXT, OPT_FLAG, OPT_SECONDS, OPT_COUNT, OPT_MODEL, OPT_FILE, OPT_HELP };
+enum option_kind {
+    OPT_TEXT,
+    OPT_FLAG,
+    OPT_SECONDS,
+    OPT_COUNT,
+    OPT_BYTES,
+    OPT_MODEL,
+    OPT_FILE,
+    OPT_HELP
+};
 
 struct option {
     const char *name, *arg;
@@ -39,6 +48,11 @@ static const struct option options[] = {
     {"cors-origin", "ORIGIN[,ORIGIN]...", OPT_TEXT, AT(cors_origins), 0, 0, "web origins whose pages may read answers, or * (none)"},
     {"ping-interval", "S", OPT_SECONDS, AT(ping_interval_s), 0, 3600, "comment lines in silent streams every S seconds; 0: none (10)"},
     {"max-connections", "N", OPT_COUNT, AT(max_connections), 1, 1000000, "connections served at once (10000)"},
+    {"max-loaded", "N", OPT_COUNT, AT(max_loaded), 1, CONFIG_MAX_MODELS, "models in memory at once: they load on first use, the least recently used idle one leaves (all load at start)"},
+    {"memory-budget", "SIZE", OPT_BYTES, AT(memory_budget), 1, 0, "memory of all loaded models together, such as 24G: as --max-loaded (none)"},
+    {"idle-unload", "TIME", OPT_SECONDS, AT(idle_unload_s), 0, 31536000, "a model without requests for so long leaves memory, such as 10m; 0: never (0)"},
+    {"turn-seconds", "S", OPT_SECONDS, AT(turn_s), 0.1, 3600, "a busy model gives way to a waiting one after so long (10)"},
+    {"queue-seconds", "S", OPT_SECONDS, AT(queue_s), 0, 86400, "a request not begun within gets 504; 0: waits without end (600)"},
     {"stall-seconds", "S", OPT_SECONDS, AT(stall_s), 1, 3600, "a busy worker that makes no step for so long is replaced (30)"},
     {"drain-seconds", "S", OPT_SECONDS, AT(drain_s), 0, 86400, "after SIGTERM running answers may take so long (30)"},
     {"drain-grace", "S", OPT_SECONDS, AT(drain_grace_s), 0, 3600, "after SIGTERM serve on so long, unready, for balancers to notice (5; on loopback 0)"},
@@ -50,7 +64,7 @@ static const struct option options[] = {
 
 struct model_key {
     const char *name, *arg;
-    enum { KEY_TEXT, KEY_U32, KEY_INT } kind;
+    enum { KEY_TEXT, KEY_U32, KEY_INT, KEY_BYTES } kind;
     size_t offset; /* in struct model_config */
     uint64_t min, max;
     const char *help;
@@ -67,6 +81,7 @@ static const struct model_key model_keys[] = {
     {"kv-type", "TYPE", KEY_TEXT, IN(kv_type), 0, 0, "number type of the KV cache (f16)"},
     {"pooling", "mean|cls|last", KEY_TEXT, IN(pooling), 0, 0, "it gives embeddings, pooled so (as the file says)"},
     {"dimensions", "N", KEY_U32, IN(dimensions), 1, 65536, "requests may cut embeddings to N values or more (as known of the model)"},
+    {"memory", "SIZE", KEY_BYTES, IN(memory_bytes), 1, 0, "weights and KV cache of all its workers, such as 8G; the KV cache is cut to fit (the budget)"},
     {"queue", "N", KEY_U32, IN(queue_limit), 1, 1000000, "requests waiting before new ones get 429 (512)"},
 };
 // clang-format on
@@ -129,6 +144,47 @@ static char *keep(struct config *c, struct str s, struct errmsg *why)
     return z;
 }
 
+/* "24G", "1.5GiB", "800MB", "4096": letters alone and those with iB are powers of 1024, with B of
+ * 1000. */
+static bool parse_bytes(struct str s, uint64_t *out)
+{
+    static const char letters[] = "KMGTP";
+    size_t digits = 0;
+    while (digits < s.n && ((s.p[digits] >= '0' && s.p[digits] <= '9') || s.p[digits] == '.'))
+        digits++;
+    struct str unit = {s.p + digits, s.n - digits};
+    const char *letter = unit.n ? strchr(letters, unit.p[0] & ~0x20) : NULL;
+    double v, base = 1024, scale = 1;
+    if (!str_to_f64((struct str){s.p, digits}, &v) || (unit.n && (!letter || !*letter)))
+        return false;
+    if (unit.n == 2 && unit.p[1] == 'B')
+        base = 1000;
+    else if (unit.n > 1 && !(unit.n == 3 && unit.p[1] == 'i' && unit.p[2] == 'B'))
+        return false;
+    for (const char *l = letters; letter && l <= letter; l++)
+        scale *= base;
+    if (v * scale < 1 || v * scale > 1e18)
+        return false;
+    *out = (uint64_t)(v * scale);
+    return true;
+}
+
+/* "10", "2.5", "90s", "10m", "2h". */
+static bool parse_seconds(struct str s, double *out)
+{
+    static const struct {
+        char unit;
+        double seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    for (size_t i = 0; s.n && i < sizeof(units) / sizeof(units[0]); i++)
+        if (s.p[s.n - 1] == units[i].unit) {
+            bool good = str_to_f64((struct str){s.p, s.n - 1}, out);
+            *out *= units[i].seconds;
+            return good;
+        }
+    return str_to_f64(s, out);
+}
+
 static enum err set_option(struct config *c, const struct option *o, struct str value,
                            struct errmsg *why)
 {
@@ -144,7 +200,7 @@ static enum err set_option(struct config *c, const struct option *o, struct str 
         return ERR_OK;
     }
     case OPT_SECONDS:
-        if (!str_to_f64(value, &number) || number < o->min || number > o->max)
+        if (!parse_seconds(value, &number) || number < o->min || number > o->max)
             return err_set(why, ERR_RANGE,
                            "--%s: expected seconds from %g to %g, got '" STR_FMT "'", o->name,
                            o->min, o->max, STR_ARG(value));
@@ -159,6 +215,13 @@ static enum err set_option(struct config *c, const struct option *o, struct str 
         memcpy(field, &n, sizeof(n));
         return ERR_OK;
     }
+    case OPT_BYTES:
+        if (!parse_bytes(value, &count))
+            return err_set(why, ERR_RANGE,
+                           "--%s: expected a size such as 24G or 800M, got '" STR_FMT "'", o->name,
+                           STR_ARG(value));
+        memcpy(field, &count, sizeof(count));
+        return ERR_OK;
     case OPT_FLAG:
     case OPT_HELP:
         *(bool *)field = true;
@@ -185,6 +248,15 @@ static enum err set_model_key(struct config *c, struct model_config *m, struct s
                 return err_set(why, ERR_INVALID, "--model " STR_FMT ": %s needs a value (%s)",
                                STR_ARG(m->name), k->name, k->arg);
             memcpy(field, &z, sizeof(z));
+            return ERR_OK;
+        }
+        if (k->kind == KEY_BYTES) {
+            if (!parse_bytes(value, &n))
+                return err_set(why, ERR_RANGE,
+                               "--model " STR_FMT
+                               ": %s: expected a size such as 8G or 800M, got '" STR_FMT "'",
+                               STR_ARG(m->name), k->name, STR_ARG(value));
+            memcpy(field, &n, sizeof(n));
             return ERR_OK;
         }
         if (!str_to_u64(value, k->max, &n) || n < k->min)
@@ -560,6 +632,8 @@ enum err config_load(struct config *c, int argc, const char *const *argv, struct
                          .drain_s = 30,
                          .drain_grace_s = -1,
                          .max_connections = 10000,
+                         .turn_s = 10,
+                         .queue_s = 600,
                          .stall_s = 30};
     arena_init(&c->arena, 0);
     enum err e = read_words(c, argc, argv, true, why);

@@ -36,6 +36,12 @@ struct config {
     double drain_s;       /* running streams may take so long after SIGTERM */
     double drain_grace_s; /* SIGTERM: serve on so long, unready, before refusing; -1: by address */
     uint32_t max_connections;
+    /* Loading on first use, where one of these is set (gateway/dispatch/resident.c). */
+    uint32_t max_loaded;    /* 0: all */
+    uint64_t memory_budget; /* bytes; 0: none */
+    double idle_unload_s;   /* 0: never */
+    double turn_s;
+    double queue_s;     /* 0: no limit */
     double stall_s;     /* a worker without a step for so long is killed */
     const char *worker; /* program; beside our own by default */
     bool help;

@@ -22,19 +22,16 @@ int cmd_serve(int argc, char **argv)
         .embeddings = {.pooling = POOL_MODEL},
     };
     uint64_t shm = 0, work = 0, news = 0, context = 0, slots = 32, threads = 0, step = 512,
-             blocks = 0, dimensions = 0;
+             blocks = 0, dimensions = 0, memory = 0;
     const struct {
         const char *name;
         uint64_t *value, max;
-    } numbers[] = {{"--shm-fd", &shm, 1 << 20},
-                   {"--work-fd", &work, 1 << 20},
-                   {"--news-fd", &news, 1 << 20},
-                   {"--context", &context, 1 << 24},
-                   {"--slots", &slots, 4096},
-                   {"--threads", &threads, 512},
-                   {"--step-tokens", &step, 1 << 16},
-                   {"--kv-blocks", &blocks, 1 << 30},
-                   {"--dimensions", &dimensions, PROTO_MAX_DIMS}};
+    } numbers[] = {
+        {"--shm-fd", &shm, 1 << 20},       {"--work-fd", &work, 1 << 20},
+        {"--news-fd", &news, 1 << 20},     {"--context", &context, 1 << 24},
+        {"--slots", &slots, 4096},         {"--threads", &threads, 512},
+        {"--step-tokens", &step, 1 << 16}, {"--kv-blocks", &blocks, 1 << 30},
+        {"--memory", &memory, UINT64_MAX}, {"--dimensions", &dimensions, PROTO_MAX_DIMS}};
     const char *kv_type = NULL, *pooling = NULL;
     const struct {
         const char *name;
@@ -96,6 +93,7 @@ int cmd_serve(int argc, char **argv)
     o.model.n_threads = (int)threads;
     o.model.max_step_tokens = step > slots ? (uint32_t)step : (uint32_t)slots;
     o.model.kv_blocks = (uint32_t)blocks;
+    o.model.memory_bytes = memory;
     struct errmsg why = {0};
     enum err e = serve_run(&o, &why);
     if (e == ERR_OK)

@@ -80,6 +80,15 @@ static void on_wait(struct http_request *r)
     http_stream_write(r, ": ping\n\n", 8);
 }
 
+/* The seed decides an answer only together with everything that computes it. */
+static void fingerprint(struct gen *g, const struct model_status *s)
+{
+    uint64_t h = str_hash(s->info_json) * 31 + str_hash(str_of(g->api->version));
+    h = h * 31 + (uint64_t)s->created + str_hash(s->name);
+    snprintf(g->fingerprint, sizeof(g->fingerprint), "fp_%010llx",
+             (unsigned long long)(h & 0xffffffffffu));
+}
+
 /* ---- the job's events
  * --------------------------------------------------------------------------------- */
 
@@ -87,6 +96,9 @@ static void on_admitted(void *user, uint32_t prompt_tokens, uint32_t cached_toke
 {
     struct gen *g = user;
     (void)prompt_tokens, (void)cached_tokens;
+    struct model_status s;
+    if (g->before_load && api_find_model(g->api, g->model, &s))
+        fingerprint(g, &s);
     if (g->stream && !g->begun)
         begin_stream(g);
 }
@@ -185,15 +197,6 @@ static void on_failed(void *user, enum err e, enum job_param param, const char *
 /* ---- the start
  * ------------------------------------------------------------------------------------------- */
 
-/* The seed decides an answer only together with everything that computes it. */
-static void fingerprint(struct gen *g, const struct model_status *s)
-{
-    uint64_t h = str_hash(s->info_json) * 31 + str_hash(str_of(g->api->version));
-    h = h * 31 + (uint64_t)s->created + str_hash(s->name);
-    snprintf(g->fingerprint, sizeof(g->fingerprint), "fp_%010llx",
-             (unsigned long long)(h & 0xffffffffffu));
-}
-
 static struct gen *new_gen(struct http_request *r, struct api *api, const struct dialect *dialect,
                            const struct api_params *p, const struct model_status *status)
 {
@@ -215,7 +218,8 @@ static struct gen *new_gen(struct http_request *r, struct api *api, const struct
                       .choices = choices,
                       .model = {model, p->model.n},
                       .echo = {prompt, echo.n},
-                      .created = clock_wall_ms() / 1000};
+                      .created = clock_wall_ms() / 1000,
+                      .before_load = status->info_json.n == 0};
     /* The request's own random part: one number to look for in logs, rows and answers. */
     snprintf(g->id, sizeof(g->id), "%s%s", dialect->id_prefix, r->id + 4);
     fingerprint(g, status);

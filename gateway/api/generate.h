@@ -57,6 +57,7 @@ struct gen {
     bool stream, include_usage, logprobs;
     bool begun; /* the head of the stream is out */
     bool paused;
+    bool before_load; /* the model had never been loaded when the request came */
     uint32_t n;
     struct gen_choice *choices; /* in the arena; their bufs owned */
     struct str model;           /* as asked for */

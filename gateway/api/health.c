@@ -14,8 +14,8 @@ void api_health(struct http_request *r, void *app)
     http_reply(r, 200, "application/json", body, sizeof(body) - 1);
 }
 
-/* Ready means that each model has a worker that has stepped recently, and that nobody asked us to
- * go. */
+/* Ready means that each model has a worker that has stepped recently, or is fit to be loaded when
+ * somebody asks for it, and that nobody asked us to go. */
 void api_ready(struct http_request *r, void *app)
 {
     struct api *api = app;
@@ -26,10 +26,11 @@ void api_ready(struct http_request *r, void *app)
     for (size_t i = 0; i < n; i++) {
         struct model_status s;
         dispatch_model_status(api->dispatch, i, &s);
-        ready = ready && s.ready > 0;
+        ready = ready && s.available;
         buf_puts(&b, i ? ",{\"id\":" : "{\"id\":");
         json_put_str(&b, s.name.p, s.name.n);
-        buf_printf(&b, ",\"ready\":%u,\"workers\":%u}", s.ready, s.workers);
+        buf_printf(&b, ",\"state\":\"%s\",\"ready\":%u,\"workers\":%u}", model_state_name(s.state),
+                   s.ready, s.workers);
     }
     buf_puts(&b, "]}\n");
     struct buf out = {0};
@@ -95,6 +96,22 @@ static double failovers(const struct model_status *s)
 {
     return (double)s->failovers;
 }
+static double memory_bytes(const struct model_status *s)
+{
+    return (double)s->memory_bytes;
+}
+static double loads(const struct model_status *s)
+{
+    return (double)s->loads;
+}
+static double unloads(const struct model_status *s)
+{
+    return (double)s->unloads;
+}
+static double load_failures(const struct model_status *s)
+{
+    return (double)s->load_failures;
+}
 
 // clang-format off
 static const struct gauge gauges[] = {
@@ -108,6 +125,10 @@ static const struct gauge gauges[] = {
     {"millrace_workers", "gauge", "Worker processes configured.", workers},
     {"millrace_workers_ready", "gauge", "Worker processes loaded and stepping.", workers_ready},
     {"millrace_worker_restarts_total", "counter", "Worker processes started again after an end.", restarts},
+    {"millrace_model_memory_bytes", "gauge", "Weights and KV cache of the model when it is loaded; 0: not known yet.", memory_bytes},
+    {"millrace_model_loads_total", "counter", "Times the model came into memory.", loads},
+    {"millrace_model_unloads_total", "counter", "Times the model left memory for others, or for want of requests.", unloads},
+    {"millrace_model_load_failures_total", "counter", "Loads and inspections of the model that failed.", load_failures},
     {"millrace_failovers_total", "counter", "Jobs that went on after their worker died.", failovers},
 };
 // clang-format on
@@ -121,6 +142,21 @@ static void put_models(struct buf *b, const struct api *api)
             dispatch_model_status(api->dispatch, i, &s);
             const struct prom_label label = {"model_name", s.name};
             prom_f64(b, gauges[g].name, &label, 1, gauges[g].of(&s));
+        }
+    }
+}
+
+/* One series per state, of which exactly one is 1. */
+static void put_states(struct buf *b, const struct api *api)
+{
+    prom_family(b, "millrace_model_state", "gauge", "1 for the state that the model is in.");
+    for (size_t i = 0; i < dispatch_n_models(api->dispatch); i++) {
+        struct model_status s;
+        dispatch_model_status(api->dispatch, i, &s);
+        for (enum model_state k = MODEL_STATE_UNLOADED; k <= MODEL_STATE_FAILED; k++) {
+            const struct prom_label labels[] = {{"model_name", s.name},
+                                                {"state", str_of(model_state_name(k))}};
+            prom_u64(b, "millrace_model_state", labels, 2, s.state == k);
         }
     }
 }
@@ -169,6 +205,7 @@ void api_metrics(struct http_request *r, void *app)
     struct buf b = {0};
     metrics_write(api->metrics, &b);
     put_models(&b, api);
+    put_states(&b, api);
     put_process(&b, api);
     http_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", b.p, b.n);
     buf_fini(&b);

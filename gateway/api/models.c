@@ -1,41 +1,77 @@
 /* GET /v1/models and /v1/models/{id}. Beside OpenAI's fields: context_length, and max_model_len as
- * vLLM calls it; clients size their prompts by them. */
+ * vLLM calls it; clients size their prompts by them. "millrace" holds what `millrace models` shows.
+ */
 #include "gateway/api/api.h"
 #include "gateway/api/errors.h"
 #include "shared/base/json.h"
 #include <stdio.h>
 
-/* From what the model's worker says of itself; 0 while none has come up yet. */
-static int64_t context_of(const struct model_status *s)
+/* What a worker says of its model, or, as long as none has come up, an inspection of the file. */
+struct facts {
+    int64_t context;
+    struct str quant, arch; /* in the arena */
+    struct arena arena;
+};
+
+static void read_facts(struct facts *f, struct str json, const char *const context[2],
+                       const char *quant, const char *arch)
 {
-    static const char *const keys[] = {"context", "context_length"};
-    struct arena a;
     struct json *root;
-    int64_t context = 0;
-    arena_init(&a, 1 << 20);
-    if (s->info_json.n &&
-        json_parse(&root, &a, s->info_json.p, s->info_json.n, NULL, NULL) == ERR_OK)
-        for (size_t i = 0; i < 2 && !context; i++) {
-            const struct json *v = json_get(root, keys[i]);
-            if (json_is(v, JSON_INT) && v->i > 0)
-                context = v->i;
-        }
-    arena_fini(&a);
-    return context;
+    if (!json.n || json_parse(&root, &f->arena, json.p, json.n, NULL, NULL) != ERR_OK)
+        return;
+    for (size_t i = 0; i < 2 && !f->context; i++) {
+        const struct json *v = json_get(root, context[i]);
+        if (json_is(v, JSON_INT) && v->i > 0)
+            f->context = v->i;
+    }
+    const struct json *q = json_get(root, quant), *a = json_get(root, arch);
+    if (!f->quant.n && json_is(q, JSON_STRING))
+        f->quant = q->s;
+    if (!f->arch.n && json_is(a, JSON_STRING))
+        f->arch = a->s;
+}
+
+static void facts_open(struct facts *f, const struct model_status *s)
+{
+    static const char *const context[] = {"context", "context_length"};
+    *f = (struct facts){0};
+    arena_init(&f->arena, 4 << 20);
+    read_facts(f, s->info_json, context, "quant", "arch");
+    read_facts(f, s->inspect_json, context, "quantization", "architecture");
+}
+
+static void put_text(struct buf *out, const char *key, struct str v)
+{
+    if (!v.n)
+        return;
+    buf_printf(out, ",\"%s\":", key);
+    json_put_str(out, v.p, v.n);
 }
 
 static void put_model(struct buf *out, const struct model_status *s)
 {
-    int64_t context = context_of(s);
+    struct facts f;
+    facts_open(&f, s);
     buf_puts(out, "{\"id\":");
     json_put_str(out, s->name.p, s->name.n);
     buf_puts(out, ",\"object\":\"model\",\"created\":");
     buf_put_i64(out, s->created);
     buf_puts(out, ",\"owned_by\":\"millrace\"");
-    if (context)
-        buf_printf(out, ",\"context_length\":%lld,\"max_model_len\":%lld", (long long)context,
-                   (long long)context);
-    buf_puts(out, "}");
+    if (f.context)
+        buf_printf(out, ",\"context_length\":%lld,\"max_model_len\":%lld", (long long)f.context,
+                   (long long)f.context);
+    buf_printf(out,
+               ",\"millrace\":{\"state\":\"%s\",\"workers\":%u,\"ready\":%u,\"slots\":%u,"
+               "\"queued\":%u,\"running\":%u,\"loads\":%llu,\"unloads\":%llu",
+               model_state_name(s->state), s->workers, s->ready, s->slots, s->queued, s->running,
+               (unsigned long long)s->loads, (unsigned long long)s->unloads);
+    if (s->memory_bytes)
+        buf_printf(out, ",\"memory_bytes\":%llu", (unsigned long long)s->memory_bytes);
+    put_text(out, "architecture", f.arch);
+    put_text(out, "quantization", f.quant);
+    put_text(out, "error", s->failure);
+    buf_puts(out, "}}");
+    arena_fini(&f.arena);
 }
 
 void api_models(struct http_request *r, void *app)

@@ -43,7 +43,7 @@ void api_with_json(struct http_request *r, struct api *api, const void *arg,
 void api_refuse_submit(struct http_request *r, struct api *api, enum err e, struct str model,
                        uint32_t retry_after_s)
 {
-    char text[256];
+    char text[320];
     struct str name = fault_cut(model, 128);
     enum api_error error = api_error_of(e);
     struct model_metrics *m = e == ERR_FULL ? metrics_model(api->metrics, model) : NULL;
@@ -63,11 +63,15 @@ void api_refuse_submit(struct http_request *r, struct api *api, enum err e, stru
     case ERR_CLOSED:
         api_error_reply_later(r, error, "The server is shutting down; please retry.", 1);
         return;
-    case ERR_AGAIN:
+    case ERR_AGAIN: {
+        struct model_status s;
+        struct str why = api_find_model(api, model, &s) ? s.failure : (struct str){"", 0};
+        snprintf(text, sizeof(text), "The model can't be loaded: " STR_FMT, STR_ARG(why));
         api_error_reply_later(r, error,
-                              "The model can't be loaded at the moment; please retry later.",
+                              why.n ? text : "The model can't be loaded; please retry later.",
                               retry_after_s);
         return;
+    }
     case ERR_RANGE:
         api_error_reply(r, error, NULL, "The request is too large.");
         return;

@@ -24,6 +24,7 @@ static void on_worker_up(void *user)
     memset(mb->last, 0, sizeof(mb->last));
     m->failed_loads = 0;
     m->last_error[0] = 0;
+    resident_up(m);
     if (!m->told_ready) {
         m->told_ready = true;
         if (m->d->o.on_model_state)
@@ -43,7 +44,7 @@ static void on_worker_room(void *user)
     pool_pump(mb->model);
 }
 
-static void fail_queue(struct model_entry *m, const char *cause, enum err e, const char *message)
+void model_fail_queue(struct model_entry *m, const char *cause, enum err e, const char *message)
 {
     bool was = m->pumping;
     m->pumping = true;
@@ -72,11 +73,13 @@ static void on_worker_lost(void *user, bool was_up, const char *reason)
     if (was_up)
         return;
     m->failed_loads++;
-    if (!m->told_ready && m->d->o.on_model_state)
+    m->load_failures++;
+    if (!m->d->managed && !m->told_ready && m->d->o.on_model_state)
         m->d->o.on_model_state(m->d->o.app, m->config, m->last_error);
-    if (!model_any_up(m) && m->failed_loads >= GIVE_UP_LOADS * m->n_members)
-        fail_queue(m, "model_unavailable", ERR_AGAIN,
-                   "the model can't be loaded at the moment; see the server's log");
+    bool hopeless = m->failed_loads >= GIVE_UP_LOADS * m->n_members ||
+                    (m->d->managed && worker_refused(mb->worker));
+    if (hopeless && !model_any_up(m))
+        resident_failed(m, m->last_error);
 }
 
 /* ---- models
@@ -93,8 +96,9 @@ static enum err build_argv(struct model_entry *m, struct errmsg *why)
     } numbers[] = {{"--context", c->context},
                    {"--slots", m->slots},
                    {"--threads", (uint64_t)c->threads},
-                   {"--dimensions", c->dimensions}};
-    enum { MAX_ARGS = 24 };
+                   {"--dimensions", c->dimensions},
+                   {"--memory", m->limit_bytes}};
+    enum { MAX_ARGS = 26 };
     m->argv = calloc(MAX_ARGS, sizeof(*m->argv));
     m->argv_text = calloc(MAX_ARGS, sizeof(*m->argv_text));
     if (!m->argv || !m->argv_text)
@@ -132,6 +136,7 @@ static enum err model_open_entry(struct model_entry *m, const struct dispatch_op
     const struct model_config *c = m->config;
     list_init(&m->queue);
     buf_init(&m->info);
+    buf_init(&m->report);
     m->queue_limit = c->queue_limit ? c->queue_limit : DEFAULT_QUEUE_LIMIT;
     m->slots = c->slots ? c->slots : DEFAULT_SLOTS;
     struct stat st;
@@ -140,7 +145,9 @@ static enum err model_open_entry(struct model_entry *m, const struct dispatch_op
     if (!S_ISREG(st.st_mode) || access(c->path, R_OK) != 0)
         return err_set(why, ERR_IO, "%s: the model file can't be read", c->path);
     m->created = (int64_t)st.st_mtime;
-    enum err e = build_argv(m, why);
+    enum err e = resident_open(m, why);
+    if (e == ERR_OK)
+        e = build_argv(m, why);
     if (e != ERR_OK)
         return e;
     uint32_t n = c->replicas > 0 ? (uint32_t)c->replicas : 1;
@@ -161,11 +168,13 @@ static enum err model_open_entry(struct model_entry *m, const struct dispatch_op
                                    .argv = m->argv,
                                    .payload_bytes = PAYLOAD_BYTES,
                                    .stall_ms = o->stall_ms,
+                                   .parked = m->d->managed,
                                    .user = mb,
                                    .on_up = on_worker_up,
                                    .on_record = on_worker_record,
                                    .on_lost = on_worker_lost,
-                                   .on_room = on_worker_room};
+                                   .on_room = on_worker_room,
+                                   .on_stopped = resident_stopped};
         e = worker_open(&mb->worker, &spec, why);
         if (e != ERR_OK)
             return e;
@@ -184,6 +193,7 @@ static void model_free(struct model_entry *m)
     free(m->members);
     free(m->affinity);
     buf_fini(&m->info);
+    buf_fini(&m->report);
 }
 
 /* ---- timers
@@ -208,14 +218,28 @@ static void on_sweep(uv_timer_t *t)
                                   .err = ERR_TIMEOUT,
                                   .message = "the request waited in the queue past its deadline"});
                 l = m->queue.next;
+            } else if (!j->admitted && d->o.queue_ms &&
+                       now > j->queued_ns + (uint64_t)d->o.queue_ms * 1000000) {
+                job_finish(j, &(struct job_end){
+                                  .outcome = USAGE_FAILED,
+                                  .cause = "queue_timeout",
+                                  .err = ERR_TIMEOUT,
+                                  .message =
+                                      "the request waited in the queue as long as this server lets "
+                                      "requests wait; please retry later"});
+                l = m->queue.next;
             }
         }
     }
+    resident_turn(d);
 }
 
 static void on_check(uv_check_t *c)
 {
-    job_free_dead(c->data);
+    struct dispatch *d = c->data;
+    job_free_dead(d);
+    if (d->managed)
+        resident_turn(d);
 }
 
 /* ---- opening and closing
@@ -254,6 +278,8 @@ enum err dispatch_open(struct dispatch **out, const struct dispatch_options *o, 
     }
     d->o = *o;
     d->o.stall_ms = o->stall_ms ? o->stall_ms : DEFAULT_STALL_MS;
+    d->o.turn_ms = o->turn_ms ? o->turn_ms : DEFAULT_TURN_MS;
+    d->managed = o->max_loaded || o->memory_budget_bytes || o->idle_unload_ms;
     d->o.max_attempts = o->max_attempts ? o->max_attempts : DEFAULT_MAX_ATTEMPTS;
     d->models = models;
     list_init(&d->graveyard);
@@ -286,8 +312,8 @@ void dispatch_drain(struct dispatch *d)
 {
     d->draining = true;
     for (size_t i = 0; i < d->n_models; i++)
-        fail_queue(&d->models[i], "draining", ERR_CLOSED,
-                   "the server is shutting down; please retry");
+        model_fail_queue(&d->models[i], "draining", ERR_CLOSED,
+                         "the server is shutting down; please retry");
 }
 
 bool dispatch_idle(const struct dispatch *d)
@@ -307,14 +333,18 @@ void dispatch_close(struct dispatch *d, void (*on_closed)(void *user), void *use
                                 .message = "the server is shutting down; please retry"};
     for (size_t i = 0; i < d->n_models; i++) {
         struct model_entry *m = &d->models[i];
-        fail_queue(m, end.cause, end.err, end.message);
+        model_fail_queue(m, end.cause, end.err, end.message);
         for (uint32_t k = 0; k < m->n_members; k++) {
             struct member *mb = &m->members[k];
             while (!list_empty(&mb->on_board))
                 job_finish(list_entry(mb->on_board.next, struct job, link), &end);
             d->closing_handles++;
         }
+        d->closing_handles += m->inspection != NULL;
     }
+    for (size_t i = 0; i < d->n_models; i++)
+        if (d->models[i].inspection)
+            inspect_cancel(d->models[i].inspection, maybe_closed, d);
     for (size_t i = 0; i < d->n_models; i++)
         for (uint32_t k = 0; k < d->models[i].n_members; k++)
             worker_close(d->models[i].members[k].worker, maybe_closed, d);
@@ -366,4 +396,5 @@ void dispatch_model_status(const struct dispatch *d, size_t i, struct model_stat
             out->kv_blocks_used += atomic_load_explicit(&s->kv_blocks_used, memory_order_relaxed);
         }
     }
+    resident_status(m, out);
 }

@@ -20,6 +20,7 @@ struct model_config {
     const char *pooling;       /* NULL: as the file says; "mean", "cls", "last": it embeds */
     uint32_t dimensions;       /* embeddings may be cut to so many values; 0: as known of it */
     uint32_t queue_limit;      /* jobs waiting in the gateway; 0: 512 */
+    uint64_t memory_bytes;     /* weights and KV cache of all its workers; 0: the budget */
 };
 
 struct dispatch_options {
@@ -31,12 +32,20 @@ struct dispatch_options {
     uint32_t
         stall_ms; /* a worker that holds jobs and makes no step for so long is killed; 0: 30 s */
     uint32_t max_attempts; /* workers a job may take down: 0: 2 */
+    /* Loading on first use (resident.c), where one of the first three is set; else all models load
+     * at once and stay. */
+    uint32_t max_loaded;          /* models that may be loaded together */
+    uint64_t memory_budget_bytes; /* what they may need together */
+    uint32_t idle_unload_ms;      /* without a job for so long: unloaded */
+    uint32_t turn_ms;  /* a busy model gives way to a waiting one after so long; 0: 10 s */
+    uint32_t queue_ms; /* a job that was not begun within fails; 0: no limit */
     void (*on_job_end)(void *app,
                        const struct usage_row *row); /* metrics and the log line; NULL is fine */
     /* Seconds between two tokens of a choice, for the metrics. NULL is fine. */
     void (*on_token_gap)(void *app, const struct model_config *m, double seconds);
-    /* A model's first worker is ready (error NULL), or it can't be loaded (one line). NULL is fine.
-     */
+    /* A model's first worker is ready (error NULL), or it can't be loaded (one line). With loading
+     * on first use: it is found fit to be loaded (NULL); one that is not is no reason to end. NULL
+     * is fine. */
     void (*on_model_state)(void *app, const struct model_config *m, const char *error);
     void *app;
 };

@@ -4,11 +4,14 @@
  *                 │
  *                 └── queue: jobs QUEUED, bounded; a job is always in exactly one of the two lists
  *
+ * Which models have workers at all is resident.c's business.
+ *
  * Each state is a place (job.h draws the graph); every move goes through job_set_state(). */
 #ifndef MILLRACE_GATEWAY_DISPATCH_INTERNAL_H
 #define MILLRACE_GATEWAY_DISPATCH_INTERNAL_H
 
 #include "gateway/dispatch/dispatch.h"
+#include "gateway/supervise/inspect.h"
 #include "gateway/supervise/worker.h"
 #include "shared/base/list.h"
 #include <uv.h>
@@ -29,6 +32,9 @@ enum {
     PROGRESS_TOKENS =
         16, /* a job that got so far since its last crash is not suspected for the next */
     READY_WITHIN_MS = 2000, /* readiness: stepped within */
+    DEFAULT_TURN_MS = 10000,
+    RETRY_FIRST_MS = 1000, /* after a failed load, doubling */
+    RETRY_MAX_MS = 60000,
 };
 
 enum job_state { JOB_NEW, JOB_QUEUED, JOB_SENT, JOB_RUNNING, JOB_DONE };
@@ -88,6 +94,15 @@ struct affinity {
     uint32_t member_plus_1;
 };
 
+enum model_phase { /* resident.c draws the graph */
+                   MODEL_UNLOADED,
+                   MODEL_LOADING,
+                   MODEL_LOADED,
+                   MODEL_DRAINING,
+                   MODEL_UNLOADING,
+                   MODEL_FAILED,
+};
+
 struct model_entry {
     struct dispatch *d;
     const struct model_config *config;
@@ -105,6 +120,20 @@ struct model_entry {
     uint32_t failed_loads; /* in a row, without one worker up */
     double avg_job_s;      /* of finished jobs, exponentially weighted: for Retry-After */
     bool pumping, told_ready;
+
+    enum model_phase phase;
+    bool inspected;                /* and found fit to be loaded */
+    struct inspection *inspection; /* running; NULL: none */
+    const char *inspect_argv[12];
+    struct buf report;                    /* of the inspection, JSON */
+    uint64_t need_bytes;                  /* of all its workers; 0: not known */
+    uint64_t limit_bytes;                 /* that each worker is told to keep to; 0: none */
+    uint32_t stopping;                    /* workers asked to end and not gone yet */
+    uint64_t loaded_ns, used_ns, left_ns; /* last: loaded; job begun or ended; made to leave */
+    uint64_t retry_ns;                    /* FAILED: not before */
+    uint32_t failures;                    /* in a row */
+    uint64_t loads, unloads, load_failures;
+    char failure[256]; /* of the last failed load, for clients */
 };
 
 enum { JOB_TABLE_BITS = 12, JOB_TABLE = 1 << JOB_TABLE_BITS };
@@ -121,6 +150,7 @@ struct dispatch {
     struct link graveyard;
     struct link by_id[JOB_TABLE];
     size_t n_jobs;
+    bool managed; /* models load on first use */
     bool draining, closing;
     int closing_handles;
     void (*on_closed)(void *user);
@@ -146,6 +176,24 @@ uint32_t job_tokens(const struct job *j); /* delivered so far: what says that a 
 
 /* dispatch.c */
 bool model_any_up(const struct model_entry *m);
+void model_fail_queue(struct model_entry *m, const char *cause, enum err e, const char *message);
+
+/* resident.c */
+enum err resident_open(struct model_entry *m,
+                       struct errmsg *why) MUST_CHECK; /* before its workers */
+/* All that is to be decided now: called when something may have changed, and on every sweep. Not
+ * from inside a pump or a sink. */
+void resident_turn(struct dispatch *d);
+void resident_up(struct model_entry *m);
+/* A load failed for good (for now): waiting jobs are told so. */
+void resident_failed(struct model_entry *m, const char *reason);
+void resident_stopped(void *member); /* worker_spec.on_stopped */
+void resident_used(struct model_entry *m);
+/* May the job be sent, if a worker has room? */
+bool resident_takes(const struct model_entry *m, const struct job *j);
+/* True: new jobs are refused. */
+bool resident_refuses(const struct model_entry *m, uint32_t *retry_after_s);
+void resident_status(const struct model_entry *m, struct model_status *out);
 
 /* pool.c */
 void pool_pump(struct model_entry *m); /* sends queued jobs while workers have room */

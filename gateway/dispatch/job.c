@@ -171,19 +171,20 @@ enum err job_submit(struct dispatch *d, struct job_spec *spec, const struct job_
         if (str_eq(d->models[i].config->name, spec->model))
             m = &d->models[i];
     enum err e = ERR_OK;
+    uint32_t unavailable_s = 0;
     if (!m)
         e = ERR_NOT_FOUND;
     else if (d->draining)
         e = ERR_CLOSED;
     else if (m->queued >= m->queue_limit)
         e = ERR_FULL;
-    else if (m->failed_loads >= GIVE_UP_LOADS * m->n_members && !model_any_up(m))
+    else if (resident_refuses(m, &unavailable_s))
         e = ERR_AGAIN;
     else if (head.n == 0 || head.n > PROTO_MAX_CHOICES)
         e = body.failed ? ERR_NOMEM : ERR_RANGE;
     if (e != ERR_OK) {
         if (m)
-            *retry_after_s = pool_retry_after(m);
+            *retry_after_s = unavailable_s ? unavailable_s : pool_retry_after(m);
         buf_fini(&body);
         return e;
     }
@@ -222,6 +223,7 @@ enum err job_submit(struct dispatch *d, struct job_spec *spec, const struct job_
     d->n_jobs++;
     job_set_state(j, JOB_QUEUED, NULL);
     list_push_back(&m->queue, &j->link);
+    resident_used(m);
     *out = j;
     pool_pump(m); /* callbacks come from records only, so none fires from here */
     return ERR_OK;
@@ -306,6 +308,7 @@ static void write_row(struct job *j, enum usage_outcome outcome, const char *cau
 static void bury(struct job *j)
 {
     job_set_state(j, JOB_DONE, NULL);
+    resident_used(j->model);
     list_remove(&j->hash);
     list_push_back(&j->d->graveyard, &j->link); /* the sink may still be on the C stack */
     j->d->n_jobs--;

@@ -90,11 +90,25 @@ void job_spec_add_prefix(const struct dispatch *d, struct job_spec *spec, const 
                          size_t n);
 uint64_t job_id(const struct job *j);
 
+enum model_state { /* what /v1/models says */
+                   MODEL_STATE_UNLOADED,
+                   MODEL_STATE_LOADING,
+                   MODEL_STATE_LOADED, /* until its memory is free again */
+                   MODEL_STATE_FAILED, /* it could not be loaded; tried again after a while */
+};
+const char *model_state_name(enum model_state s); /* "loaded" */
+
 struct model_status { /* for /v1/models, /readyz, /metrics; strings borrowed until the next loop
                          turn */
     struct str name;
-    struct str info_json;     /* MODEL_INFO of a ready worker; empty before */
-    int64_t created;          /* Unix seconds: the model file's time */
+    struct str info_json;    /* MODEL_INFO of a ready worker; empty before */
+    struct str inspect_json; /* what `millrace-worker inspect` says of the file; may be empty */
+    enum model_state state;
+    bool available;        /* a job would be served: now, or after loading */
+    uint64_t memory_bytes; /* that it needs, or is known to need, when loaded; 0: not known */
+    uint64_t loads, unloads, load_failures; /* since start */
+    uint32_t slots;                         /* sequences per worker */
+    int64_t created;                        /* Unix seconds: the model file's time */
     uint32_t workers, ready;  /* configured; able to take a job and stepped recently */
     uint32_t queued, running; /* jobs */
     uint32_t queue_limit;
@@ -103,6 +117,7 @@ struct model_status { /* for /v1/models, /readyz, /metrics; strings borrowed unt
     uint64_t prompt_tokens, cached_tokens, generated_tokens,
         preemptions;       /* since start, over all worker lives */
     struct str last_error; /* why no worker is ready, one line; empty */
+    struct str failure;    /* the same for clients: it names no file; empty unless FAILED */
 };
 size_t dispatch_n_models(const struct dispatch *d);
 void dispatch_model_status(const struct dispatch *d, size_t i, struct model_status *out);

@@ -82,6 +82,8 @@ void pool_pump(struct model_entry *m)
     while (l != &m->queue) {
         struct job *j = list_entry(l, struct job, link);
         l = l->next;
+        if (!resident_takes(m, j))
+            break; /* those that may pass a model that drains stand at the front */
         struct member *mb = choose(m, j);
         if (!mb) {
             if (j->probation)

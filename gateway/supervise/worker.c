@@ -23,7 +23,14 @@ enum {
     GOOD_LIFE_MS = 60000, /* a worker that lived so long restarts at once */
 };
 
-enum worker_phase { WORKER_DOWN, WORKER_SPAWNED, WORKER_UP, WORKER_CLOSED };
+enum worker_phase {
+    WORKER_PARKED,
+    WORKER_DOWN,
+    WORKER_SPAWNED,
+    WORKER_UP,
+    WORKER_LEAVING,
+    WORKER_CLOSED
+};
 
 struct told { /* a CANCEL/PAUSE/RESUME/DRAIN that found the ring full */
     uint32_t type;
@@ -58,7 +65,7 @@ struct worker {
     int open_handles, lives; /* lives: of this worker whose handles are not closed yet */
     uint64_t restarts, epoch;
     uint32_t backoff_ms;
-    bool busy, wants_room;
+    bool busy, wants_room, refused;
     uint64_t busy_since_ms;
     struct buf told; /* struct told[] */
     void (*on_closed)(void *user);
@@ -78,6 +85,16 @@ static void maybe_closed(struct worker *w)
     free(w);
 }
 
+static void maybe_stopped(struct worker *w)
+{
+    if (w->phase != WORKER_LEAVING || w->lives)
+        return;
+    w->phase = WORKER_PARKED;
+    uv_timer_stop(&w->backoff);
+    if (w->spec.on_stopped)
+        w->spec.on_stopped(w->spec.user);
+}
+
 /* ---- the end of a life
  * ------------------------------------------------------------------------------------- */
 
@@ -94,6 +111,7 @@ static void on_life_handle_closed(uv_handle_t *h)
     extents_fini(&l->extents);
     free(l);
     w->lives--;
+    maybe_stopped(w);
     maybe_closed(w);
 }
 
@@ -117,9 +135,17 @@ static void life_kill(struct life *l)
     }
 }
 
+static void worker_lose(struct worker *w, const char *reason);
+
 static void on_backoff(uv_timer_t *t)
 {
-    worker_spawn(t->data);
+    struct worker *w = t->data;
+    if (w->phase != WORKER_LEAVING)
+        worker_spawn(w);
+    else if (w->life)
+        worker_lose(w, "did not end when asked to");
+    else
+        maybe_stopped(w);
 }
 
 /* The worker is lost: whoever noticed first calls this, once per life. */
@@ -138,7 +164,13 @@ static void worker_lose(struct worker *w, const char *reason)
     w->wants_room = w->busy = false;
     if (w->phase == WORKER_CLOSED)
         return;
+    if (w->phase == WORKER_LEAVING) { /* on_stopped follows with the last handle */
+        log_info("supervise", "worker stopped", KV_S("worker", w->name), KV_S("reason", why),
+                 KV_U("lived_ms", lived_ms));
+        return;
+    }
     w->phase = WORKER_DOWN;
+    w->refused = l->reason[0] != 0;
     if (was_up && lived_ms >= GOOD_LIFE_MS)
         w->backoff_ms = 0;
     uint32_t delay = w->backoff_ms;
@@ -332,6 +364,11 @@ void worker_set_busy(struct worker *w, bool busy)
     w->busy = busy;
 }
 
+bool worker_refused(const struct worker *w)
+{
+    return w->refused;
+}
+
 bool worker_is_up(const struct worker *w)
 {
     return w->phase == WORKER_UP;
@@ -512,7 +549,7 @@ enum err worker_open(struct worker **out, const struct worker_spec *spec, struct
     w->spec = *spec;
     snprintf(w->name, sizeof(w->name), "%s", spec->name);
     buf_init(&w->told);
-    enum err e = life_open(w, why);
+    enum err e = spec->parked ? ERR_OK : life_open(w, why);
     if (e != ERR_OK && !w->lives) {
         buf_fini(&w->told);
         free(w);
@@ -529,6 +566,32 @@ enum err worker_open(struct worker **out, const struct worker_spec *spec, struct
     }
     *out = w;
     return ERR_OK;
+}
+
+void worker_start(struct worker *w)
+{
+    if (w->phase != WORKER_PARKED)
+        return;
+    w->phase = WORKER_DOWN;
+    w->refused = false;
+    w->backoff_ms = 0;
+    uv_timer_start(&w->backoff, on_backoff, 0, 0);
+}
+
+bool worker_stop(struct worker *w)
+{
+    if (w->phase == WORKER_PARKED || w->phase == WORKER_LEAVING || w->phase == WORKER_CLOSED)
+        return w->phase == WORKER_LEAVING;
+    bool up = w->phase == WORKER_UP;
+    w->phase = WORKER_LEAVING;
+    uv_timer_stop(&w->backoff);
+    if (w->life && !up) /* it loads: it reads its ring only when that is done */
+        worker_lose(w, "stopped while it loaded");
+    else if (w->life)
+        worker_tell(w, REC_DRAIN, 0);
+    /* The limit of an orderly end; or, with nothing left to wait for, the next turn of the loop. */
+    uv_timer_start(&w->backoff, on_backoff, w->life || w->lives ? w->spec.stall_ms : 0, 0);
+    return true;
 }
 
 static void on_worker_handle_closed(uv_handle_t *h)

@@ -6,6 +6,8 @@
  *        ▲                      │                  │
  *        └──── backoff timer ◀──┴── exit, stall, broken protocol: on_lost(), kill(process group)
  *
+ *   PARKED ──worker_start()──▶ DOWN ...    any of them ──worker_stop()──▶ LEAVING ──gone──▶ PARKED
+ *
  * Promise: records reach on_record() in order, each once, lengths checked against its own record;
  * after on_lost() none of that process's records arrive any more. A worker that breaks the protocol
  * is killed, as is one that should step and doesn't. Backoff: 0 after a life of over a minute, else
@@ -31,7 +33,8 @@ struct worker_spec {
     const char *const *argv; /* NULL-terminated, from argv[1] on ("serve", model, options);
                                 descriptors are added. Borrowed */
     uint64_t payload_bytes;
-    uint32_t stall_ms;
+    uint32_t stall_ms; /* without a step, and from worker_stop() until it is killed */
+    bool parked;       /* nothing is spawned before worker_start() */
     void *user;
     void (*on_up)(void *user);
     void (*on_record)(void *user, const struct ring_record *rec); /* everything but FATAL */
@@ -40,11 +43,23 @@ struct worker_spec {
     void (*on_lost)(void *user, bool was_up, const char *reason);
     void (*on_room)(void *user); /* an extent or ring space was given back after worker_submit()
                                     said ERR_FULL */
+    /* After worker_stop(): the process was reaped, so that its memory is the system's again, and
+     * its shared memory is unmapped. Never from inside worker_stop(). NULL is fine. */
+    void (*on_stopped)(void *user);
 };
 
 enum err worker_open(struct worker **out, const struct worker_spec *spec,
-                     struct errmsg *why) MUST_CHECK; /* spawns at once */
+                     struct errmsg *why) MUST_CHECK; /* spawns at once, unless parked */
 void worker_close(struct worker *w, void (*on_closed)(void *user), void *user);
+
+/* Spawns a parked worker, from the loop; errors come through on_lost. */
+void worker_start(struct worker *w);
+/* The orderly end, without a restart: a worker that is up gets DRAIN and stall_ms to end in, one
+ * that loads is killed. No on_lost follows; on_stopped does, and the worker is parked. Its jobs
+ * must have ended. False: it is parked already, and nothing follows. */
+bool worker_stop(struct worker *w);
+/* The last life ended with the worker's own line (FATAL): trying again will not help soon. */
+bool worker_refused(const struct worker *w);
 
 bool worker_is_up(const struct worker *w);                       /* loaded and able to take jobs */
 bool worker_stepped_within(const struct worker *w, uint32_t ms); /* readiness */

@@ -14,6 +14,9 @@
  * An embedding job has one vector per input, [input, 1, 2, 3], each worth two tokens; die_at and
  * token_us count inputs; "lie": "order|dims|short" breaks the protocol at the second of them.
  * Token ids are the indexes of the pieces; a replay of n tokens continues at piece n. */
+/* `fakeworker inspect SCRIPT --json` answers with "weight_bytes" and "kv_bytes" of the script, or
+ * fails with its "inspect_fail". With "ignore_drain" it does not end when it is asked to, with
+ * "load_die" it kills itself at the end of loading (die_times, as above). */
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
 #include "shared/base/list.h"
@@ -33,7 +36,9 @@ struct script {
     struct str *piece;
     uint32_t n_pieces;
     int64_t prompt_tokens, token_us, load_ms, slots, die_at, die_times, stall_at;
-    struct str fail, lie, refuse;
+    int64_t weight_bytes, kv_bytes;
+    bool ignore_drain, load_die;
+    struct str fail, lie, refuse, inspect_fail;
     const char *path;
 };
 
@@ -54,6 +59,7 @@ struct fake {
     struct ring_writer out;
     struct buf scratch;
     int work_fd, news_fd;
+    bool draining;
     struct link jobs;
     int64_t running;
 };
@@ -98,6 +104,11 @@ static void script_load(struct script *s, struct arena *a, const char *path)
                          .stall_at = number(o, "stall_at", -1),
                          .fail = text(o, "fail"),
                          .lie = text(o, "lie"),
+                         .weight_bytes = number(o, "weight_bytes", 1 << 20),
+                         .kv_bytes = number(o, "kv_bytes", 1 << 20),
+                         .ignore_drain = json_get(o, "ignore_drain") != NULL,
+                         .load_die = json_get(o, "load_die") != NULL,
+                         .inspect_fail = text(o, "inspect_fail"),
                          .refuse = text(o, "refuse")};
     s->n_pieces = json_is(s->pieces, JSON_ARRAY) ? (uint32_t)s->pieces->list.count : 0;
     s->piece = arena_array(a, s->n_pieces + 1, sizeof(*s->piece));
@@ -208,6 +219,8 @@ static void handle(struct fake *k, const struct msg *m)
         finish(k, j, FINISH_CANCELLED);
     else if (j && (m->type == REC_PAUSE || m->type == REC_RESUME))
         j->paused = m->type == REC_PAUSE;
+    else if (m->type == REC_DRAIN)
+        k->draining = !k->script.ignore_drain;
 }
 
 static void lie(struct fake *k, struct fake_job *j)
@@ -317,6 +330,8 @@ static void serve(struct fake *k)
         }
         if (ring_writer_needs_wake(&k->in))
             wake_send(k->news_fd);
+        if (k->draining && list_empty(&k->jobs))
+            exit(0);
         uint64_t now = clock_mono_ns(), next = now + 250000000;
         for (struct link *l = k->jobs.next; l != &k->jobs;) {
             struct fake_job *j = list_entry(l, struct fake_job, link);
@@ -340,10 +355,22 @@ static void serve(struct fake *k)
     }
 }
 
+static int inspect(const struct script *s)
+{
+    if (s->inspect_fail.p) {
+        fprintf(stderr, "millrace-worker inspect: " STR_FMT "\n", STR_ARG(s->inspect_fail));
+        return 1;
+    }
+    printf("{\"runs\":true,\"refusal\":\"\",\"quantization\":\"FAKE\",\"context\":4096,"
+           "\"kv_bytes_per_token\":1,\"weight_bytes\":%lld,\"kv_bytes\":%lld}\n",
+           (long long)s->weight_bytes, (long long)s->kv_bytes);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (argc < 3 || strcmp(argv[1], "serve") != 0)
+    if (argc < 3 || (strcmp(argv[1], "serve") != 0 && strcmp(argv[1], "inspect") != 0))
         die("usage: fakeworker serve SCRIPT --shm-fd N --work-fd N --news-fd N");
     static struct fake k;
     int shm_fd = -1;
@@ -361,6 +388,8 @@ int main(int argc, char **argv)
     list_init(&k.jobs);
     buf_init(&k.scratch);
     script_load(&k.script, &arena, argv[2]);
+    if (strcmp(argv[1], "inspect") == 0)
+        return inspect(&k.script);
     struct errmsg why = {0};
     if (shm_attach(&k.shm, shm_fd, shm_build_id(), &why) != ERR_OK ||
         ring_reader_open(&k.in, k.shm.submit, k.shm.head.submit_bytes) != ERR_OK ||
@@ -368,6 +397,8 @@ int main(int argc, char **argv)
         die(why.text);
     atomic_store(&k.shm.status->state, WORKER_LOADING);
     usleep((useconds_t)k.script.load_ms * 1000);
+    if (k.script.load_die && should_die(&k.script))
+        kill(getpid(), SIGKILL);
     if (k.script.refuse.p) {
         send_msg(&k, &(struct msg){.type = REC_FATAL, .text = k.script.refuse});
         wake_send(k.news_fd);

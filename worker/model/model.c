@@ -136,10 +136,17 @@ static enum err size_kv(const struct model *m, struct kv_need *n, struct errmsg 
                                .step_tokens = o->max_step_tokens,
                                .blocks = o->kv_blocks,
                                .type = o->kv_type};
-    const uint64_t free = o->kv_blocks ? 0 : free_memory() / 5 * 4;
-    if (!free)
+    const uint64_t weights = m->desc.weight_bytes;
+    uint64_t room = o->kv_blocks ? 0 : free_memory() / 5 * 4; /* who gives a number knows */
+    if (o->memory_bytes && o->memory_bytes <= weights)
+        return err_set(why, ERR_NOMEM,
+                       "the weights take %.1f MiB, and the model may take %.1f: raise its memory",
+                       (double)weights / 1048576, (double)o->memory_bytes / 1048576);
+    if (o->memory_bytes && !o->kv_blocks && (!room || room > o->memory_bytes - weights))
+        room = o->memory_bytes - weights;
+    if (!room)
         return model_kv_need(n, &m->h, m->arch, m->ops, &ask, why);
-    return model_kv_fit(n, &m->h, m->arch, m->ops, &ask, free, why);
+    return model_kv_fit(n, &m->h, m->arch, m->ops, &ask, room, why);
 }
 
 static enum err open_kv(struct model *m, struct errmsg *why)

@@ -23,8 +23,9 @@ struct model_opts {
     uint32_t max_step_tokens; /* tokens per step over all sequences: the scheduler's budget */
     uint32_t kv_blocks; /* blocks of the KV pool; 0: enough for max_seqs full contexts, bounded by
                            free memory */
-    enum qtype kv_type; /* QTYPE_F16 (default), QTYPE_F32, QTYPE_BF16, QTYPE_Q8_0; encoders keep
-                           K and V of one layer for one step only, always in F32 */
+    uint64_t memory_bytes; /* weights and KV pool together; the pool is cut to fit. 0: no limit */
+    enum qtype kv_type;    /* QTYPE_F16 (default), QTYPE_F32, QTYPE_BF16, QTYPE_Q8_0; encoders keep
+                              K and V of one layer for one step only, always in F32 */
     void (*on_progress)(void *user, uint32_t permille); /* NULL is fine */
     void (*on_layer)(void *user); /* after each layer of a step: a sign of life. NULL is fine */
     void *user;
