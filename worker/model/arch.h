@@ -252,6 +252,8 @@ struct hparams {
  * the message. */
 enum err hparams_read(struct hparams *h, const struct arch *a, const struct gguf *g,
                       struct errmsg *why) MUST_CHECK;
+/* The keys that are read, without the architecture's prefix; NULL past the end. */
+const char *hparams_key(int i);
 uint64_t hparams_dim(const struct hparams *h, const struct arch *a, enum dim d);
 
 static inline bool layer_has_experts(const struct hparams *h, uint32_t il)

@@ -85,6 +85,11 @@ static const struct key_row keys[] = {
 #undef B
 // clang-format on
 
+const char *hparams_key(int i)
+{
+    return i >= 0 && (size_t)i < sizeof keys / sizeof *keys ? keys[i].key : NULL;
+}
+
 static enum err read_number(const struct gguf *g, const char *full, const struct key_row *k,
                             struct hparams *h, bool *found, struct errmsg *why)
 {
