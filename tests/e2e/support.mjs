@@ -183,3 +183,19 @@ export async function streamChat(client, request, options) {
   }
   return out;
 }
+
+// A model of random weights: its file's path. args: ['--arch', 'bert', '--params', '...'].
+export function synthesize(file, args) {
+  execFileSync(path.join(build, 'millrace-worker'), ['synthesize', file, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  return file;
+}
+
+export function tokenize(file, text) {
+  return JSON.parse(execFileSync(path.join(build, 'millrace-worker'), ['tokenize', file], { input: text, encoding: 'utf8' }));
+}
+
+// What `millrace-worker embed` says of a token list: the bytes of float32s.
+export function embedBytes(file, tokens, args = []) {
+  return execFileSync(path.join(build, 'millrace-worker'), ['embed', file, '--tokens', tokens.join(','), '--normalize', ...args],
+    { maxBuffer: 1 << 26 });
+}

@@ -2,7 +2,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import net from 'node:net';
-import { Gateway, streamChat, until, sleep } from '../e2e/support.mjs';
+import { Gateway, synthesize, streamChat, until, sleep } from '../e2e/support.mjs';
 
 const story = { model: 'tiny', messages: [{ role: 'user', content: 'Tell me a long story about a dragon.' }], temperature: 0, max_tokens: 200 };
 const pieces = Array.from({ length: 40 }, (_, i) => `w${i} `);
@@ -214,4 +214,56 @@ test('a model file that can not be served ends the start with one line that says
     await g.end();
     fs.rmSync(file, { force: true });
   }
+});
+
+// An embeddings request that takes seconds: a model of random weights, wide enough.
+async function withEmbeddings(options, body) {
+  const fs = await import('node:fs');
+  const os = await import('node:os');
+  const dir = fs.mkdtempSync(`${os.tmpdir()}/millrace-embed-`);
+  const file = synthesize(`${dir}/bert.gguf`, ['--arch', 'bert', '--params', 'layers=4,embd=256,ff=1024,heads=4,vocab=1000,context=256']);
+  const input = Array.from({ length: 256 }, (_, i) => Array.from({ length: 40 + (i * 29) % 200 }, (_, k) => 5 + (i * 31 + k * 7) % 900));
+  try {
+    await withGateway({ models: [`bert=${file}${options}`] }, (g, openai) => body(g, openai, input));
+  } finally { fs.rmSync(dir, { recursive: true, force: true }); }
+}
+
+test('kill -9 of the worker in the middle of a big embeddings request: the right answer, and one row', async () => {
+  for (const replicas of [1, 2]) {
+    await withEmbeddings(`,replicas=${replicas},threads=1`, async (g, openai, input) => {
+      const calm = await openai.embeddings.create({ model: 'bert', input, user: 'calm' });
+      const killed = openai.embeddings.create({ model: 'bert', input, user: 'killed' });
+      await until('it runs', async () => (await g.metrics())['vllm:num_requests_running'] > 0);
+      await sleep(150);
+      for (const pid of g.workers()) process.kill(pid, 'SIGKILL');
+      const r = await killed;
+      assert.deepEqual(r.data, calm.data);
+      assert.deepEqual(r.usage, calm.usage);
+      const rows = await g.rowsWhen(2);
+      assert.equal(rows.length, 2);
+      const row = rows.find((x) => x.end_user === 'killed');
+      assert.equal(row.outcome, 'finished');
+      assert.equal(row.prompt_tokens, calm.usage.prompt_tokens);
+      assert.ok(row.failovers >= 1, 'the worker was killed in the middle');
+      assert.ok(row.computed_tokens >= row.prompt_tokens);
+    });
+  }
+});
+
+test('a client that leaves in the middle of a big embeddings request: it is computed no further', async () => {
+  await withEmbeddings(',threads=1', async (g, openai, input) => {
+    const calm = await openai.embeddings.create({ model: 'bert', input, user: 'calm' });
+    const stop = new AbortController();
+    const gone = openai.embeddings.create({ model: 'bert', input, user: 'leaver' }, { signal: stop.signal }).catch(() => 'gone');
+    await until('it runs', async () => (await g.metrics())['vllm:num_requests_running'] > 0);
+    await sleep(100);
+    stop.abort();
+    assert.equal(await gone, 'gone');
+    await until('slot free', async () => (await g.metrics())['vllm:num_requests_running'] === 0, 5000);
+    const [row] = await g.rowsWhen(1, "end_user = 'leaver'");
+    assert.deepEqual([row.outcome, row.cause], ['cancelled', 'client_gone']);
+    assert.ok(row.computed_tokens < calm.usage.prompt_tokens, `${row.computed_tokens}`);
+    const again = await openai.embeddings.create({ model: 'bert', input: input[5] });
+    assert.deepEqual(again.data[0].embedding, calm.data[5].embedding);
+  });
 });
