@@ -1,6 +1,7 @@
 /* main.c - millrace: finds the subcommand and runs it. */
 #include "gateway/app.h"
 #include "gateway/library/library.h"
+#include "gateway/models.h"
 #include "gateway/pull/pull.h"
 #include "gateway/usage/usage.h"
 #include <stdio.h>
@@ -35,6 +36,7 @@ static const struct command {
 } commands[] = {
     {"serve", cmd_serve, "run the gateway and its workers"},
     {"usage", cmd_usage, "report who used how many tokens of what"},
+    {"models", cmd_models, "list models: configured, running or pulled"},
     {"pull", cmd_pull, "fetch a model from a registry or a URL"},
     {"rm", cmd_rm, "remove pulled models"},
 };
