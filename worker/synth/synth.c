@@ -56,7 +56,7 @@ static void put_numbers(struct synth *s)
         if (key && p->number[i] >= 0 && !(i == SYNTH_ROT && s->arch->rope == ROPE_NONE))
             put_key(s, key, p->number[i], is_float);
     }
-    if (s->arch->window == WINDOW_PERIOD && p->number[SYNTH_WINDOW] < 0)
+    if (s->arch->window == WINDOW_PERIOD && !s->arch->window_default && p->number[SYNTH_WINDOW] < 0)
         put_key(s, "attention.sliding_window", WINDOW_TOKENS, false);
     put_key(s,
             s->arch->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon"
