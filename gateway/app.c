@@ -286,7 +286,7 @@ static enum err open_services(struct app *a, struct errmsg *why)
         .stall_ms = (uint32_t)(c->stall_s * 1000),
         .max_loaded = c->max_loaded,
         .memory_budget_bytes = c->memory_budget,
-        .idle_unload_ms = (uint32_t)(c->idle_unload_s * 1000),
+        .idle_unload_ms = (uint32_t)(c->idle_unload_s * 1000 + 0.999), /* never 0 by rounding */
         .turn_ms = (uint32_t)(c->turn_s * 1000),
         .queue_ms = (uint32_t)(c->queue_s * 1000),
         .on_job_end = on_job_end,

@@ -50,7 +50,7 @@ static const struct option options[] = {
     {"max-connections", "N", OPT_COUNT, AT(max_connections), 1, 1000000, "connections served at once (10000)"},
     {"max-loaded", "N", OPT_COUNT, AT(max_loaded), 1, CONFIG_MAX_MODELS, "models in memory at once: they load on first use, the least recently used idle one leaves (all load at start)"},
     {"memory-budget", "SIZE", OPT_BYTES, AT(memory_budget), 1, 0, "memory of all loaded models together, such as 24G: as --max-loaded (none)"},
-    {"idle-unload", "TIME", OPT_SECONDS, AT(idle_unload_s), 0, 31536000, "a model without requests for so long leaves memory, such as 10m; 0: never (0)"},
+    {"idle-unload", "TIME", OPT_SECONDS, AT(idle_unload_s), 0, 2592000, "a model without requests for so long leaves memory, such as 10m; 0: never (0)"},
     {"turn-seconds", "S", OPT_SECONDS, AT(turn_s), 0.1, 3600, "a busy model gives way to a waiting one after so long (10)"},
     {"queue-seconds", "S", OPT_SECONDS, AT(queue_s), 0, 86400, "a request not begun within gets 504; 0: waits without end (600)"},
     {"stall-seconds", "S", OPT_SECONDS, AT(stall_s), 1, 3600, "a busy worker that makes no step for so long is replaced (30)"},

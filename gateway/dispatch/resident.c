@@ -32,6 +32,7 @@
 #include "shared/base/json.h"
 #include "shared/base/log.h"
 #include "shared/base/utf8.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,10 +129,12 @@ static void put_failure(struct model_entry *m, const char *reason)
     bool at_word = true;
     while (*reason && n + sizeof(name) < sizeof(m->failure)) {
         size_t skip = 0;
-        for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
-            if (paths[i] && strncmp(reason, paths[i], strlen(paths[i])) == 0 &&
-                strlen(paths[i]) > skip)
-                skip = strlen(paths[i]);
+        for (size_t i = 0; at_word && i < sizeof(paths) / sizeof(paths[0]); i++) {
+            size_t len = paths[i] ? strlen(paths[i]) : 0;
+            if (len > skip && strncmp(reason, paths[i], len) == 0 &&
+                !isalnum((unsigned char)reason[len]))
+                skip = len;
+        }
         bool beside = at_word && (*reason == '/' || strncmp(reason, "./", 2) == 0 ||
                                   strncmp(reason, "../", 3) == 0 ||
                                   (dir && strncmp(reason, m->config->path, dir) == 0));
@@ -144,7 +147,7 @@ static void put_failure(struct model_entry *m, const char *reason)
             at_word = false;
             continue;
         }
-        at_word = strchr(" '\"(=", *reason) != NULL;
+        at_word = strchr(" '\"`(=:,", *reason) != NULL;
         m->failure[n++] = *reason++;
     }
     m->failure[n - utf8_incomplete_tail(m->failure, n)] = 0;
@@ -156,8 +159,9 @@ static void set_phase(struct model_entry *m, enum model_phase phase)
                                         "draining", "unloading", "failed"};
     m->phase = phase;
     if (m->d->managed)
-        log_info("dispatch", "model", KV_S("model", m->config->name.p), KV_S("state", names[phase]),
-                 KV_U("queued", m->queued), KV_U("need_mib", m->need_bytes >> 20));
+        log_info("dispatch", "model state", KV_S("model", m->config->name.p),
+                 KV_S("state", names[phase]), KV_U("queued", m->queued),
+                 KV_U("need_mib", m->need_bytes >> 20));
 }
 
 static void stop_workers(struct model_entry *m)

@@ -66,6 +66,7 @@ struct worker {
     uint64_t restarts, epoch;
     uint32_t backoff_ms;
     bool busy, wants_room, refused;
+    bool spawn_due; /* as soon as the life before is gone, its memory with it */
     uint64_t busy_since_ms;
     struct buf told; /* struct told[] */
     void (*on_closed)(void *user);
@@ -111,6 +112,8 @@ static void on_life_handle_closed(uv_handle_t *h)
     extents_fini(&l->extents);
     free(l);
     w->lives--;
+    if (w->spawn_due && !w->lives && w->phase == WORKER_DOWN)
+        worker_spawn(w);
     maybe_stopped(w);
     maybe_closed(w);
 }
@@ -140,7 +143,9 @@ static void worker_lose(struct worker *w, const char *reason);
 static void on_backoff(uv_timer_t *t)
 {
     struct worker *w = t->data;
-    if (w->phase != WORKER_LEAVING)
+    if (w->phase != WORKER_LEAVING && w->lives)
+        w->spawn_due = true;
+    else if (w->phase != WORKER_LEAVING)
         worker_spawn(w);
     else if (w->life)
         worker_lose(w, "did not end when asked to");
@@ -531,6 +536,7 @@ static enum err life_open(struct worker *w, struct errmsg *why)
 static void worker_spawn(struct worker *w)
 {
     struct errmsg why = {0};
+    w->spawn_due = false;
     if (life_open(w, &why) == ERR_OK)
         return;
     log_error("supervise", "worker not started", KV_S("worker", w->name), KV_S("reason", why.text));

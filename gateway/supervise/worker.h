@@ -10,9 +10,10 @@
  *
  * Promise: records reach on_record() in order, each once, lengths checked against its own record;
  * after on_lost() none of that process's records arrive any more. A worker that breaks the protocol
- * is killed, as is one that should step and doesn't. Backoff: 0 after a life of over a minute, else
- * 100 ms doubling to 10 s. Failing to load is told apart from dying at work: on_lost says whether
- * the worker was ever up, and why. Thread: the loop's. Handles live inside; worker_close() is
+ * is killed, as is one that should step and doesn't. A new process is started only when the one
+ * before was reaped: its memory is free again. Backoff: 0 after a life of over a minute, else 100
+ * ms doubling to 10 s. Failing to load is told apart from dying at work: on_lost says whether the
+ * worker was ever up, and why. Thread: the loop's. Handles live inside; worker_close() is
  * asynchronous. */
 #ifndef MILLRACE_GATEWAY_SUPERVISE_WORKER_H
 #define MILLRACE_GATEWAY_SUPERVISE_WORKER_H

@@ -46,9 +46,10 @@ static void command_line_is_read(void **state)
         load(&c, &why,
              WORDS(WORKER, "--listen=[::1]:0", "--model",
                    "org/a=/bin/true,device=cuda:1,replicas=2,context=4096,slots=8,threads=3,"
-                   "chat-template=/bin/sh,kv-type=q8_0,queue=9",
+                   "chat-template=/bin/sh,kv-type=q8_0,queue=9,memory=800MB",
                    "--model", "b=/bin/true", "--data", "/tmp/x", "--ping-interval", "2.5",
-                   "--log-format", "json", "--log-level", "warn", "--drain-seconds", "7"));
+                   "--log-format", "json", "--log-level", "warn", "--drain-seconds", "7",
+                   "--max-loaded", "1", "--memory-budget", "1.5G", "--idle-unload", "10m"));
     if (e)
         fail_msg("%s", why.text);
     assert_string_equal(c.host, "::1");
@@ -66,6 +67,9 @@ static void command_line_is_read(void **state)
     assert_string_equal(m->kv_type, "q8_0");
     assert_string_equal(c.models[1].device, "cpu");
     assert_true(c.ping_interval_s == 2.5 && c.drain_s == 7 && c.drain_grace_s == 0);
+    assert_int_equal(c.max_loaded, 1);
+    assert_true(c.memory_budget == 1536u << 20 && m->memory_bytes == 800000000);
+    assert_true(c.idle_unload_s == 600 && c.turn_s == 10 && c.queue_s == 600);
     assert_int_equal(c.log_format, LOG_JSON);
     assert_int_equal(c.log_level, LOG_WARN);
     config_free(&c);
@@ -99,6 +103,14 @@ static void unusable_arguments_are_one_clear_line(void **state)
         {{"--model", "x=" TRUE_, "--model", "x=" TRUE_}, "given twice"},
         {{"--ping-interval", "-1"}, "expected seconds from 0 to 3600"},
         {{"--ping-interval", "soon"}, "expected seconds"},
+        {{"--max-loaded", "0"}, "expected a whole number from 1 to 64"},
+        {{"--memory-budget", "lots"}, "expected a size such as 24G"},
+        {{"--memory-budget", "24X"}, "expected a size such as 24G"},
+        {{"--memory-budget", "0G"}, "expected a size such as 24G"},
+        {{"--memory-budget", "1Gi"}, "expected a size such as 24G"},
+        {{"--memory-budget", "G"}, "expected a size such as 24G"},
+        {{"--idle-unload", "1y"}, "expected seconds from 0"},
+        {{"--model", "x=" TRUE_ ",memory=-1G"}, "memory: expected a size such as 8G"},
         {{"--max-connections", "0"}, "expected a whole number from 1"},
         {{"--log-level", "loud"}, "expected debug, info, warn or error"},
         {{"--log-format", "xml"}, "expected plain or json"},
