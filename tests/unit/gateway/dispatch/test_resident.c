@@ -345,6 +345,28 @@ static void busy_model_gives_way_after_its_turn_and_gets_its_next_one(void **unu
     house_close(&h);
 }
 
+static void after_its_turn_a_model_queues_behind_the_others_with_its_older_requests(void **unused)
+{
+    struct house h;
+    struct client old[40], other;
+    UNUSED(unused);
+    house_open(&h, (struct dispatch_options){.max_loaded = 1, .turn_ms = 150}, 2,
+               (const char *const[]){A(",\"token_us\":15000"), B()});
+    for (int i = 0; i < 40; i++) /* more than a turn of work, all asked for before the other */
+        submit(&h, &old[i], 0);
+    submit(&h, &other, 1);
+    RUN_UNTIL(&h, h.n_rows == 41);
+    assert_true(other.began_ns < old[39].began_ns);
+    assert_int_equal(status(&h, 1).loads, 1);
+    assert_int_equal(status(&h, 0).loads, 2);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(old[i].failed, ERR_OK);
+        buf_fini(&old[i].text);
+    }
+    buf_fini(&other.text);
+    house_close(&h);
+}
+
 static void running_job_is_never_cut_off_for_another_model(void **unused)
 {
     struct house h;
@@ -605,6 +627,7 @@ int main(void)
         cmocka_unit_test(without_a_limit_all_load_at_the_start_and_stay),
         cmocka_unit_test(twenty_jobs_over_three_models_in_one_place_are_all_answered),
         cmocka_unit_test(busy_model_gives_way_after_its_turn_and_gets_its_next_one),
+        cmocka_unit_test(after_its_turn_a_model_queues_behind_the_others_with_its_older_requests),
         cmocka_unit_test(running_job_is_never_cut_off_for_another_model),
         cmocka_unit_test(job_that_lost_its_worker_is_finished_before_its_model_leaves),
         cmocka_unit_test(model_stays_when_nobody_waits_for_its_place_any_more),
