@@ -18,20 +18,25 @@ int cmd_serve(int argc, char **argv)
         .shm_fd = -1,
         .work_fd = -1,
         .news_fd = -1,
-        .model = {.device = "cpu", .max_seqs = 32, .max_step_tokens = 512, .kv_type = QTYPE_F16},
+        .model = {.device = "cpu", .kv_type = QTYPE_F16},
         .embeddings = {.pooling = POOL_MODEL},
     };
-    uint64_t shm = 0, work = 0, news = 0, context = 0, slots = 32, threads = 0, step = 512,
-             blocks = 0, dimensions = 0, memory = 0;
+    uint64_t shm = 0, work = 0, news = 0, context = 0, slots = 32, threads = 0, step = 0,
+             blocks = 0, dimensions = 0, memory = 0, parent = 0;
     const struct {
         const char *name;
         uint64_t *value, max;
-    } numbers[] = {
-        {"--shm-fd", &shm, 1 << 20},       {"--work-fd", &work, 1 << 20},
-        {"--news-fd", &news, 1 << 20},     {"--context", &context, 1 << 24},
-        {"--slots", &slots, 4096},         {"--threads", &threads, 512},
-        {"--step-tokens", &step, 1 << 16}, {"--kv-blocks", &blocks, 1 << 30},
-        {"--memory", &memory, UINT64_MAX}, {"--dimensions", &dimensions, PROTO_MAX_DIMS}};
+    } numbers[] = {{"--shm-fd", &shm, 1 << 20},
+                   {"--work-fd", &work, 1 << 20},
+                   {"--news-fd", &news, 1 << 20},
+                   {"--context", &context, 1 << 24},
+                   {"--slots", &slots, 4096},
+                   {"--threads", &threads, 512},
+                   {"--step-tokens", &step, 1 << 16},
+                   {"--kv-blocks", &blocks, 1 << 30},
+                   {"--memory", &memory, UINT64_MAX},
+                   {"--parent-pid", &parent, INT32_MAX},
+                   {"--dimensions", &dimensions, PROTO_MAX_DIMS}};
     const char *kv_type = NULL, *pooling = NULL;
     const struct {
         const char *name;
@@ -89,9 +94,19 @@ int cmd_serve(int argc, char **argv)
     o.work_fd = (int)work;
     o.news_fd = (int)news;
     o.model.context = (uint32_t)context;
-    o.model.max_seqs = slots ? (uint32_t)slots : 1;
+    /* A step holds one token of each slot, and a block of prefill beside them. */
+    uint64_t least = slots + KV_BLOCK_TOKENS;
+    if (slots == 0 || (step && step < least)) {
+        fprintf(stderr,
+                "millrace-worker serve: --slots %llu needs --step-tokens of at least %llu, and at "
+                "least one slot\n",
+                (unsigned long long)slots, (unsigned long long)least);
+        return EXIT_USAGE;
+    }
+    o.model.max_seqs = (uint32_t)slots;
     o.model.n_threads = (int)threads;
-    o.model.max_step_tokens = step > slots ? (uint32_t)step : (uint32_t)slots;
+    o.model.max_step_tokens = step ? (uint32_t)step : (uint32_t)(least > 512 ? least : 512);
+    o.parent = (int)parent;
     o.model.kv_blocks = (uint32_t)blocks;
     o.model.memory_bytes = memory;
     struct errmsg why = {0};

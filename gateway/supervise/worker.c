@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     SUBMIT_RING_BYTES = 64 << 10,
@@ -461,6 +462,10 @@ static enum err life_spawn(struct worker *w, struct life *l, struct errmsg *why)
         argv[n++] = names[i];
         argv[n++] = fds[i];
     }
+    char parent[16]; /* so that a worker started in the moment of our death can tell */
+    snprintf(parent, sizeof(parent), "%d", (int)getpid());
+    argv[n++] = "--parent-pid";
+    argv[n++] = parent;
     argv[n] = NULL;
 
     uv_stdio_container_t stdio[6] = {{.flags = UV_IGNORE},

@@ -1,3 +1,4 @@
+/* prompt.c - templates and tokenizer in one step. */
 #include "worker/sched/prompt.h"
 
 #include "shared/base/clock.h"
@@ -43,8 +44,11 @@ enum err prompt_maker_open(struct prompt_maker *p, const struct gguf *g, const s
     }
     struct errmsg detail = {0};
     enum err e = template_compile(&p->chat, p->source.p ? p->source.p : "", p->source.n, &detail);
-    if (e != ERR_OK)
+    if (e == ERR_OK)
+        return ERR_OK;
+    if (file || e == ERR_NOMEM)
         return err_set(why, e, "%s: chat template: %s", file ? file : gguf_path(g), detail.text);
+    p->unusable = detail;
     return ERR_OK;
 }
 
@@ -85,6 +89,11 @@ static bool encode(const struct prompt_maker *p, struct str text, unsigned flags
 
 static bool prepare_chat(const struct prompt_maker *p, struct job_req *r, struct job_fault *fault)
 {
+    if (p->unusable.text[0])
+        return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_MESSAGES,
+                             "this model's chat template can't be used (%s); serve it with "
+                             "chat-template=FILE, or use /v1/completions",
+                             p->unusable.text);
     if (!p->chat)
         return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_MESSAGES,
                              "this model's file has no chat template; serve it with "

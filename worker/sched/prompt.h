@@ -13,9 +13,12 @@ struct prompt_maker {
     struct chat_template *chat; /* owned; NULL: the file has none, and chat jobs are refused */
     struct buf source;          /* of the template */
     bool embeds;                /* the model gives embeddings, no text: set by the owner */
+    struct errmsg unusable;     /* why the model's own template can't be used; empty: it can */
 };
 
-/* The template of `file`, or the model's own where file is NULL. */
+/* The template of `file`, or the model's own where file is NULL. One that was asked for must work;
+ * the model's own may be beyond this engine: then chat jobs are refused with its reason (never
+ * served with another one) and completions work. */
 enum err prompt_maker_open(struct prompt_maker *p, const struct gguf *g, const struct tokenizer *t,
                            const char *file, struct errmsg *why) MUST_CHECK;
 void prompt_maker_fini(struct prompt_maker *p);

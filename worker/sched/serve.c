@@ -1,7 +1,9 @@
+/* serve.c - rings, preparation threads, scheduler and model put together in one loop. */
 #include "worker/sched/serve.h"
 
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
+#include "shared/base/log.h"
 #include "shared/ipc/msg.h"
 #include "shared/ipc/shm.h"
 #include "shared/ipc/wake.h"
@@ -12,12 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
-    HEARTBEAT_MS = 500, /* an idle worker says that it lives */
+    HEARTBEAT_MS = 200, /* an idle worker says that it lives, and looks for a SIGTERM */
     FULL_RING_MS = 50,  /* look again at least so often while the gateway does not read */
 };
+/* A preparation that takes so long hangs: the heartbeat stops, and the gateway replaces this
+ * worker. */
+static const uint64_t prepare_hangs_ns = 20ull * 1000 * 1000 * 1000;
 /* What a step with prefill should take: the pause that a long prompt causes in other streams, and
  * the time until a CANCEL is obeyed. */
 static const uint64_t target_step_ns = 80u * 1000 * 1000;
@@ -38,12 +44,14 @@ struct serve {
     enum err broken; /* the gateway broke the protocol: the worker ends */
 };
 
-static volatile sig_atomic_t terminate; /* SIGTERM: as DRAIN */
-
-static void on_sigterm(int sig)
+/* SIGTERM is blocked in all threads and fetched here, once per turn of the loop: no handler, no
+ * global. */
+static bool sigterm_came(void)
 {
-    (void)sig;
-    terminate = 1;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    return sigtimedwait(&set, NULL, &(struct timespec){0}) == SIGTERM;
 }
 
 /* ---- to the gateway
@@ -51,6 +59,9 @@ static void on_sigterm(int sig)
 
 static void beat(struct serve *s)
 {
+    uint64_t since = s->prepare ? prepare_busy_since_ns(s->prepare) : 0;
+    if (since && clock_mono_ns() - since > prepare_hangs_ns)
+        return;
     atomic_store_explicit(&s->shm.status->last_step_ns, clock_mono_ns(), memory_order_relaxed);
 }
 
@@ -129,6 +140,11 @@ static void send_model_info(struct serve *s)
         json_put_str(&b, texts[i].value.p ? texts[i].value.p : "", texts[i].value.n);
         buf_putc(&b, ',');
     }
+    if (s->maker.unusable.text[0]) {
+        buf_puts(&b, "\"chat_error\":");
+        json_put_cstr(&b, s->maker.unusable.text);
+        buf_putc(&b, ',');
+    }
     buf_printf(&b,
                "\"params\":%llu,\"weight_bytes\":%llu,\"context\":%u,\"context_train\":%u,\"n_"
                "vocab\":%u,\"kv_blocks\":%u,"
@@ -164,6 +180,11 @@ static void on_submit(struct serve *s, uint64_t job, const struct rec_submit *r)
         memcpy(copy, extent, r->bytes);
     emit(s, &(struct msg){.type = REC_TAKEN, .taken = {.offset = r->offset}});
     enum err e = sched_announce(s->sched, job);
+    if (e == ERR_EXISTS) { /* a FAILED would end the job that has this id */
+        free(copy);
+        s->broken = ERR_PROTOCOL;
+        return;
+    }
     if (e != ERR_OK) {
         free(copy);
         emit(s, &(struct msg){.type = REC_FAILED,
@@ -172,11 +193,24 @@ static void on_submit(struct serve *s, uint64_t job, const struct rec_submit *r)
                                          .message = str_of("the worker can't take another job")}});
         return;
     }
+    if (s->draining) {
+        free(copy);
+        struct job_fault fault;
+        (void)job_fault_set(&fault, ERR_CLOSED, PARAM_NONE, "the worker is shutting down");
+        sched_refuse(s->sched, job, &fault);
+        return;
+    }
     if (!copy || prepare_push(s->prepare, job, copy, r->bytes) != ERR_OK) {
         struct job_fault fault;
         (void)job_fault_set(&fault, ERR_NOMEM, PARAM_NONE, "the worker is out of memory");
         sched_refuse(s->sched, job, &fault);
     }
+}
+
+static void drain(struct serve *s)
+{
+    s->draining = true;
+    set_state(s, WORKER_DRAINING);
 }
 
 static void handle(struct serve *s, const struct msg *m)
@@ -195,7 +229,7 @@ static void handle(struct serve *s, const struct msg *m)
         sched_resume(s->sched, m->job);
         break;
     case REC_DRAIN:
-        s->draining = true;
+        drain(s);
         break;
     default: /* msg_read() lets nothing else through in this direction */
         s->broken = ERR_PROTOCOL;
@@ -247,13 +281,13 @@ static void loop(struct serve *s)
         bool worked = sched_step(s->sched);
         publish_stats(s);
         flush(s);
-        if (terminate)
-            s->draining = true;
+        if (sigterm_came())
+            drain(s);
         if (s->draining && sched_idle(s->sched))
             return;
         if (worked)
             continue;
-        if (ring_reader_arm(&s->in))
+        if (ring_reader_arm(&s->in) && !prepare_ready(s->prepare))
             (void)!wake_wait(s->o->work_fd, idle_ms(s));
     }
 }
@@ -269,7 +303,8 @@ static void on_progress(void *user, uint32_t permille)
     beat(s);
 }
 
-/* An encoder takes an input in one step, however long: each layer is a sign of life. */
+/* A step of a large model, or of a long input to an encoder, may be longer than the gateway waits
+ * for a sign of life. */
 static void on_layer(void *user)
 {
     beat(user);
@@ -279,6 +314,29 @@ static uint64_t now_ns(void *user)
 {
     (void)user;
     return clock_mono_ns();
+}
+
+/* No event of this model may be larger than the ring: one token with all its alternatives and the
+ * text that a stop string held back, or one embedding. Looked at here, it can't end a job later. */
+static enum err check_records(struct serve *s, struct errmsg *why)
+{
+    const struct model_desc *d = model_desc(s->model);
+    size_t longest = 0, room = s->shm.head.event_bytes - RING_OVERHEAD;
+    for (uint32_t id = 0; id < tokenizer_n_vocab(s->tokenizer); id++) {
+        size_t n = tokenizer_piece(s->tokenizer, (int32_t)id, true).n;
+        longest = n > longest ? n : longest;
+    }
+    /* A byte that is no UTF-8 becomes three. */
+    size_t delta = sizeof(struct rec_delta) + 64 + 3 * longest + PROTO_MAX_STOP_BYTES +
+                   (1 + PROTO_MAX_TOP_LOGPROBS) * (sizeof(struct logprob_entry) + longest);
+    size_t embedding = sizeof(struct rec_embedding) + 64 + d->n_embd * sizeof(float);
+    if (longest > UINT16_MAX || delta > room || embedding > room)
+        return err_set(
+            why, ERR_UNSUPPORTED,
+            "%s: events of this model (tokens of up to %zu bytes, %u dimensions) don't fit "
+            "the event ring of %zu bytes",
+            s->o->path, longest, d->n_embd, room);
+    return ERR_OK;
 }
 
 static enum err load(struct serve *s, struct errmsg *why)
@@ -301,6 +359,12 @@ static enum err load(struct serve *s, struct errmsg *why)
     if (e != ERR_OK)
         return e;
     s->maker.embeds = engine_model_table(s->engine)->embeds;
+    if (s->maker.unusable.text[0])
+        log_warn("worker", "chat is refused: the model's chat template can't be used",
+                 KV_S("reason", s->maker.unusable.text));
+    e = check_records(s, why);
+    if (e != ERR_OK)
+        return e;
     const struct sched_opts so = {
         .target_ns = target_step_ns, .now_ns = now_ns, .emit = emit, .user = s};
     e = sched_open(&s->sched, engine_model_table(s->engine), &so, why);
@@ -311,12 +375,18 @@ static enum err load(struct serve *s, struct errmsg *why)
 
 enum err serve_run(const struct serve_options *o, struct errmsg *why)
 {
-    pid_t parent = getppid();
+    /* The gateway's death is ours. It may have died before the call below; its pid tells (a gateway
+     * that runs as pid 1 of a container looks like an orphan's new parent, so "1" alone tells
+     * nothing). */
+    pid_t parent = o->parent ? o->parent : getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (parent != getppid() || parent == 1) /* it died before the line above */
+    if (getppid() != parent)
         return err_set(why, ERR_CLOSED, "the gateway is gone");
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGTERM, on_sigterm);
 
     struct serve s = {.o = o, .shm = {.fd = -1}};
     buf_init(&s.scratch);

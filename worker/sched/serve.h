@@ -10,6 +10,7 @@ struct serve_options {
     struct model_opts model;   /* max_seqs: slots */
     struct embed_opts embeddings;
     int shm_fd, work_fd, news_fd; /* inherited */
+    int parent;                   /* the gateway's pid; 0: whoever is the parent now */
 };
 
 /* Serves until it is told to DRAIN (or SIGTERM) and the last job is over; the gateway's death kills
