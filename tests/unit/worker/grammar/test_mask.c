@@ -29,6 +29,12 @@ static bool is_end(void *self, uint32_t id)
     return id == 0 || id == 7;
 }
 
+static void append(char text[16], const char *part)
+{
+    size_t n = strlen(text);
+    snprintf(text + n, 16 - n, "%s", part);
+}
+
 /* All single bytes, and pieces like those of a real vocabulary: words, JSON's marks, parts of
  * characters. */
 static struct token_tree *vocabulary(void)
@@ -46,7 +52,7 @@ static struct token_tree *vocabulary(void)
             texts[id][0] = (char)id;
         else
             for (uint32_t n = 1 + rng(&s) % 3; n > 0; n--)
-                strcat(texts[id], parts[rng(&s) % COUNT(parts)]);
+                append(texts[id], parts[rng(&s) % COUNT(parts)]);
     }
     struct token_source from = {NULL, N_VOCAB, piece, is_end};
     assert_int_equal(token_tree_open(&t, &from, &why), 0);

@@ -203,14 +203,14 @@ static void too_many_inputs_are_refused(void **state)
     (void)state;
     struct job_head h = neutral;
     h.kind = JOB_EMBEDDING;
-    static struct part inputs[JOB_MAX_INPUTS + 1];
-    for (int i = 0; i <= JOB_MAX_INPUTS; i++)
+    static struct part inputs[PROTO_MAX_INPUTS + 1];
+    for (int i = 0; i <= PROTO_MAX_INPUTS; i++)
         inputs[i] = (struct part){SECTION_INPUT_TOKENS, ids, 4};
     struct job_req *r = NULL;
     struct job_fault fault;
-    assert_true(parse(&r, &h, inputs, JOB_MAX_INPUTS, &fault));
+    assert_true(parse(&r, &h, inputs, PROTO_MAX_INPUTS, &fault));
     job_req_free(r);
-    expect_fault(&h, inputs, JOB_MAX_INPUTS + 1, ERR_RANGE, PARAM_INPUT, "more than 2048");
+    expect_fault(&h, inputs, PROTO_MAX_INPUTS + 1, ERR_RANGE, PARAM_INPUT, "more than 2048");
 }
 
 int main(void)
