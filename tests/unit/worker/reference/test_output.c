@@ -1,0 +1,104 @@
+/* test_output.c - which forms of calls and reasoning the published templates mean. A regression
+ * table: printed by the recogniser, then compared by hand with the markers that each template
+ * contains. Skipped where the reference pack is absent. */
+#include "tests/support/template_case.h"
+#include "worker/text/output/format.h"
+
+struct known {
+    const char *file, *calls, *reasoning;
+};
+
+// clang-format off
+static const struct known templates[] = {
+    {"CohereForAI-c4ai-command-r-plus-tool_use.jinja", "command-r", "none"},
+    {"CohereForAI-c4ai-command-r7b-12-2024-tool_use-2026.jinja", "command-r7b", "command-r7b"},
+    {"CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja", "command-r7b", "command-r7b"},
+    {"GLM-4.6.jinja", "glm", "think"},
+    {"HuggingFaceTB-SmolLM3-3B.jinja", "none", "think"},
+    {"Kimi-K2-Instruct.jinja", "kimi", "none"},
+    {"MiMo-VL.jinja", "hermes", "none"},
+    {"Mistral-Small-3.2-24B-Instruct-2506.jinja", "mistral", "none"},
+    {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", "hermes", "none"},
+    {"Qwen-QwQ-32B.jinja", "hermes", "think"},
+    {"Qwen-Qwen2.5-7B-Instruct.jinja", "hermes", "none"},
+    {"Qwen-Qwen3-0.6B.jinja", "hermes", "think"},
+    {"Qwen3-Coder.jinja", "qwen3-coder", "none"},
+    {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B-2026.jinja", "deepseek", "think"},
+    {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", "deepseek", "think"},
+    {"deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja", "deepseek", "think"},
+    {"deepseek-ai-DeepSeek-V3.1.jinja", "deepseek", "think"},
+    {"fireworks-ai-llama-3-firefunction-v2-2026.jinja", "firefunction", "none"},
+    {"fireworks-ai-llama-3-firefunction-v2.jinja", "firefunction", "none"},
+    {"google-gemma-2-2b-it.jinja", "none", "none"},
+    {"ibm-granite-granite-3.3-2B-Instruct.jinja", "granite", "think"},
+    {"llama-cpp-deepseek-r1-2026.jinja", "deepseek", "think"},
+    {"llama-cpp-deepseek-r1.jinja", "deepseek", "think"},
+    {"llama-cpp-rwkv-world.jinja", "none", "think"},
+    {"meetkai-functionary-medium-v3.1-2026.jinja", "functionary-3.1", "none"},
+    {"meetkai-functionary-medium-v3.1.jinja", "functionary-3.1", "none"},
+    {"meetkai-functionary-medium-v3.2.jinja", "functionary-3.2", "none"},
+    {"meta-llama-Llama-3.1-8B-Instruct.jinja", "llama3", "none"},
+    {"meta-llama-Llama-3.2-3B-Instruct.jinja", "llama3", "none"},
+    {"microsoft-Phi-3.5-mini-instruct.jinja", "none", "none"},
+    {"mistralai-Mistral-Nemo-Instruct-2407.jinja", "mistral", "none"},
+    {"openai-gpt-oss-120b.jinja", "gpt-oss", "gpt-oss"},
+    {"own-alpaca.jinja", "none", "none"},
+    {"own-chatml-default-system.jinja", "none", "none"},
+    {"own-chatml.jinja", "none", "none"},
+    {"own-command-r.jinja", "none", "none"},
+    {"own-deepseek-coder.jinja", "none", "none"},
+    {"own-deepseek-v2.5.jinja", "none", "none"},
+    {"own-deepseek-v2.jinja", "none", "none"},
+    {"own-falcon.jinja", "none", "none"},
+    {"own-gemma-3.jinja", "none", "none"},
+    {"own-gemma.jinja", "none", "none"},
+    {"own-llama-2.jinja", "none", "none"},
+    {"own-llama-3.jinja", "none", "none"},
+    {"own-minicpm.jinja", "none", "none"},
+    {"own-mistral-v0.1.jinja", "none", "none"},
+    {"own-mistral-v0.3.jinja", "mistral", "none"},
+    {"own-openchat-3.5.jinja", "none", "none"},
+    {"own-phi-2.jinja", "none", "none"},
+    {"own-phi-3-medium.jinja", "none", "none"},
+    {"own-phi-3.jinja", "none", "none"},
+    {"own-qwen2-style-tools.jinja", "hermes", "none"},
+    {"own-solar.jinja", "none", "none"},
+    {"own-vicuna.jinja", "none", "none"},
+    {"own-zephyr.jinja", "none", "none"},
+    {"unsloth-mistral-Devstral-Small-2507.jinja", "mistral", "none"},
+};
+// clang-format on
+
+static void every_published_template_means_the_form_that_it_teaches(void **state)
+{
+    UNUSED(state);
+    const char *dir = getenv("MILLRACE_REFERENCE");
+    size_t seen = 0;
+    for (size_t i = 0; i < COUNT(templates); i++) {
+        char path[1024];
+        size_t n;
+        snprintf(path, sizeof(path), "%s/template/%s", dir ? dir : "../shared/reference",
+                 templates[i].file);
+        char *text = read_file(path, &n);
+        if (!text)
+            continue;
+        seen++;
+        struct output_format f = output_format_of((struct str){text, n});
+        if (strcmp(output_format_calls(&f), templates[i].calls) != 0 ||
+            strcmp(output_format_reasoning(&f), templates[i].reasoning) != 0)
+            fail_msg("%s: calls %s, reasoning %s", templates[i].file, output_format_calls(&f),
+                     output_format_reasoning(&f));
+        free(text);
+    }
+    if (!seen)
+        skip();
+    assert_int_equal(seen, COUNT(templates));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_published_template_means_the_form_that_it_teaches),
+    };
+    return RUN_TESTS(tests);
+}
