@@ -210,7 +210,7 @@ static void too_many_inputs_are_refused(void **state)
     struct job_fault fault;
     assert_true(parse(&r, &h, inputs, PROTO_MAX_INPUTS, &fault));
     job_req_free(r);
-    expect_fault(&h, inputs, PROTO_MAX_INPUTS + 1, ERR_RANGE, PARAM_INPUT, "more than 2048");
+    expect_fault(&h, inputs, PROTO_MAX_INPUTS + 1, ERR_PROTOCOL, PARAM_NONE, "too many inputs");
 }
 
 int main(void)
