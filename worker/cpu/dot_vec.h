@@ -90,8 +90,6 @@ INLINE void sink_group(struct sink *k, int g, vflt s, vflt m)
             DOT_BODY(1, name, cols, bytes, group, min) break;                                      \
         case 2:                                                                                    \
             DOT_BODY(2, name, cols, bytes, group, min) break;                                      \
-        case 3:                                                                                    \
-            DOT_BODY(3, name, cols, bytes, group, min) break;                                      \
         default:                                                                                   \
             DOT_BODY(4, name, cols, bytes, group, min) break;                                      \
         }                                                                                          \

@@ -104,8 +104,8 @@ typedef void (*micro_int_fn)(const struct panel *p, const struct pack *how, cons
 typedef void (*micro_float_fn)(const struct panel *p, const struct tile *x, int kc, float *const *y,
                                int n_rows, int first);
 
-/* y[t][0..15] = 16 whole rows x tokens 0..n_tok-1 of a tile, n_tok <= DOT_TOKENS; n_in: a multiple
- * of 32. ahead: as for unpack_fn. */
+/* y[t][0..15] = 16 whole rows x tokens 0..n_tok-1 of a tile, n_tok 1, 2 or DOT_TOKENS; n_in: a
+ * multiple of 32. ahead: as for unpack_fn. */
 typedef void (*dot_fn)(const uint8_t *rows, size_t row_bytes, const struct tile *x, int n_tok,
                        int n_in, float *const *y, const uint8_t *ahead);
 

@@ -264,13 +264,14 @@ static void run_dot(const struct job *job, const struct segment *seg, int row0)
     float *y[TILE_TOKENS];
     const uint8_t *rows = weights_at(seg, row0, 0), *ahead = ahead_of(seg, row0, 0);
     outputs_at(y, job, seg, seg->slots.lo, x.width, row0);
-    for (int t = 0; t < x.width; t += DOT_TOKENS) {
-        int n = x.width - t < DOT_TOKENS ? x.width - t : DOT_TOKENS;
+    for (int t = 0, n; t < x.width; t += n) {
+        int left = x.width - t;
+        n = left >= DOT_TOKENS ? DOT_TOKENS : left >= 2 ? 2 : 1;
         job->ws->k->dot[seg->w->type](rows, seg->w->row_bytes, &x, n, seg->w->n_in, y + t, ahead);
-        x.q += DOT_TOKENS * GROUP;
-        x.d += DOT_TOKENS;
-        x.sum += DOT_TOKENS;
-        x.corr += DOT_TOKENS;
+        x.q += n * GROUP;
+        x.d += n;
+        x.sum += n;
+        x.corr += n;
         ahead = rows;
     }
 }
