@@ -90,12 +90,6 @@ TEST_BIN    := $(patsubst tests/%.c,$(B)/test/%,$(TEST_SRC))
 FUZZ_BIN    := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(FUZZ_SRC))
 
 # Per-ISA kernels are files, not #ifdefs: the suffix names the instruction set, cpu/ chooses at run time.
-# The vector kernels are long straight lines: under the fuzzers' counters clang takes minutes for each,
-# and no foreign byte decides anything in them.
-ifeq ($(FLAVOUR),fuzz)
-$(B)/obj/worker/cpu/dot_avx2.o $(B)/obj/worker/cpu/dot_avx512.o $(B)/obj/worker/cpu/unpack_avx2.o \
-$(B)/obj/worker/cpu/unpack_avx512.o: OPT_fuzz := -O1
-endif
 $(B)/obj/worker/cpu/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
 $(B)/obj/worker/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
 $(B)/obj/worker/cpu/%_amx.o:    ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mamx-tile -mamx-int8
