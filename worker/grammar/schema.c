@@ -63,12 +63,12 @@ bool schema_count(struct schema_ctx *c, const struct json *s, const char *key, u
     if (!v)
         return false;
     double d = json_is_number(v) ? json_f64(v) : -1;
-    if (d < 0 || d != (double)(uint64_t)d) {
-        schema_fail(c, ERR_INVALID, s, "'%s' must be a whole number, 0 or more", key);
-        return false;
-    }
     if (d > 100000) {
         schema_fail(c, ERR_RANGE, s, "'%s' is above 100000", key);
+        return false;
+    }
+    if (d < 0 || d != (double)(uint32_t)d) {
+        schema_fail(c, ERR_INVALID, s, "'%s' must be a whole number, 0 or more", key);
         return false;
     }
     *out = (uint32_t)d;

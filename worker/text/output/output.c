@@ -238,18 +238,18 @@ static step_fn *const steps[N_STATES] = {
 /* The next n bytes are reasoning, or not. */
 static void count(struct output *o, uint64_t n, bool reasoning)
 {
-    uint64_t from = o->counted, upto = from + n;
+    uint64_t from = o->counted, limit = from + n;
     while (o->first_token < o->n_tokens) {
         struct token_end *t = &o->tokens[o->first_token];
-        if (from < upto && t->at > from)
+        if (from < limit && t->at > from)
             t->reasoning |= reasoning;
-        if (t->at > upto)
+        if (t->at > limit)
             break;
         o->reasoning_tokens += t->reasoning;
         o->first_token++;
         from = t->at > from ? t->at : from;
     }
-    o->counted = upto;
+    o->counted = limit;
     if (o->first_token == o->n_tokens)
         o->first_token = o->n_tokens = 0;
 }
