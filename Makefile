@@ -93,8 +93,11 @@ FUZZ_BIN    := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(FUZZ_SRC))
 $(B)/obj/worker/cpu/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
 $(B)/obj/worker/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
 $(B)/obj/worker/cpu/%_amx.o:    ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mamx-tile -mamx-int8
-# Instrumented, clang takes many minutes for these; no fuzz target runs them, and gcc's sanitizers watch them in FLAVOUR=asan.
+# clang takes minutes for these, which no fuzz target runs; gcc's sanitizers watch them in FLAVOUR=asan.
+ifeq ($(FLAVOUR),fuzz)
 $(B)/obj/worker/cpu/dot_%.o $(B)/obj/worker/cpu/unpack_%.o: OPT_fuzz := -O1
+$(B)/obj/worker/cpu/dot_%.o $(B)/obj/worker/cpu/unpack_%.o: override CC := gcc
+endif
 # The engine's arithmetic is worth -O3.
 $(B)/obj/worker/cpu/%.o: OPT_release := -O3 $(HARDEN)
 

@@ -14,6 +14,6 @@ part() {
 }
 n=0
 part "builds under ASan and UBSan" make --no-print-directory -j"$(nproc)" asan
-part "unit, reference and e2e tests under ASan and UBSan" tests/run.sh --only unit,reference,e2e asan
+part "unit, reference and e2e tests under ASan and UBSan" env MILLRACE_SCHEMAS=1000 tests/run.sh --only unit,reference,e2e asan
 if [ -x tests/tsan.sh ]; then part "rings, thread pool and gateway under TSan" tests/tsan.sh; fi
 exit $bad
