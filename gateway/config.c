@@ -450,22 +450,28 @@ static enum err parse_listen(struct config *c, struct errmsg *why)
     return ERR_OK;
 }
 
-/* A file that stands beside our own binary, or in its parent: a build tree is build/millrace. */
-static const char *near_self(struct config *c, const char *file, bool parent, int mode)
+bool config_near_self(char out[4096], const char *file, bool parent, int mode)
 {
-    char self[4000], path[4096];
+    char self[3800];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (n <= 0)
-        return NULL;
+        return false;
     self[n] = '\0';
     for (int up = parent ? 2 : 1; up > 0; up--) {
         char *slash = strrchr(self, '/');
         if (!slash)
-            return NULL;
+            return false;
         *slash = '\0';
     }
-    snprintf(path, sizeof(path), "%s/%s", self, file);
-    return access(path, mode) == 0 ? arena_strndup(&c->arena, path, strlen(path)) : NULL;
+    snprintf(out, 4096, "%s/%.200s", self, file);
+    return access(out, mode) == 0;
+}
+
+static const char *near_self(struct config *c, const char *file, bool parent, int mode)
+{
+    char path[4096];
+    return config_near_self(path, file, parent, mode) ? arena_strndup(&c->arena, path, strlen(path))
+                                                      : NULL;
 }
 
 static enum err find_worker(struct config *c, struct errmsg *why)

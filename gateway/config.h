@@ -53,6 +53,9 @@ enum err config_load(struct config *c, int argc, const char *const *argv,
                      struct errmsg *why) MUST_CHECK;
 void config_free(struct config *c);
 void config_print_help(struct buf *out);
+/* A file that stands beside our own binary, or in its parent: a build tree is build/millrace.
+ * False: it is not there, or not with this mode of access(2). */
+bool config_near_self(char out[4096], const char *file, bool parent, int mode);
 /* Names of all options in table order, NULL at the end: for the test of the schema. */
 const char *config_option_name(size_t i);
 const char *config_model_key(size_t i);

@@ -2,6 +2,7 @@
 #include "gateway/app.h"
 #include "gateway/library/library.h"
 #include "gateway/models.h"
+#include "gateway/plan.h"
 #include "gateway/pull/pull.h"
 #include "gateway/usage/usage.h"
 #include <stdio.h>
@@ -39,6 +40,7 @@ static const struct command {
     {"models", cmd_models, "list models: configured, running or pulled"},
     {"pull", cmd_pull, "fetch a model from a registry or a URL"},
     {"rm", cmd_rm, "remove pulled models"},
+    {"plan", cmd_plan, "what fits this machine, how many GPUs, how fast (estimates)"},
 };
 
 static void print_help(FILE *f)

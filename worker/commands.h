@@ -12,6 +12,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define WORKER_COMMANDS(X)                                                                         \
     X(serve,  "MODEL --shm-fd N ...",                "what the gateway starts")                    \
     X(inspect, "MODEL [--context N] [--slots N] [--json]", "what it is, needs, would run")          \
+    X(plan, "MODEL|NAME|SIZE [--gpu G --count N] ...", "what fits, how many GPUs, estimates")       \
     X(render, "TEMPLATE.jinja < case.json",          "the prompt text of a conversation")          \
     X(logits, "MODEL --tokens 1,2,3 [--context N]",  "float32 [n_tokens, n_vocab]")                \
     X(greedy, "MODEL --tokens 1,2,3 -n 32",          "the most likely continuation, JSON")         \

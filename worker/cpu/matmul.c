@@ -156,6 +156,17 @@ enum err matmul_ws_open(struct matmul_ws **out, int max_tok, int max_in, int n_t
     return ERR_OK;
 }
 
+uint64_t matmul_ws_bytes(uint64_t quant_elems, uint64_t float_elems, int n_threads)
+{
+    /* act.h: bytes, a scale per group of 32, the sums of a pack; floats as they are */
+    const uint64_t acts = quant_elems + quant_elems / GROUP * sizeof(float) +
+                          quant_elems / 16 * sizeof(float) + float_elems * sizeof(float);
+    const uint64_t u = PANEL_ROWS * CHUNK_MAX, sm = sizeof(float) * PANEL_ROWS * (CHUNK_MAX / 16);
+    const uint64_t panels = PANELS_MAX * (u + 2 * sm);
+    return acts + (uint64_t)n_threads * panels +
+           MATMUL_EXPERTS_MAX * (sizeof(struct segment) + sizeof(struct act_range));
+}
+
 void matmul_ws_close(struct matmul_ws *ws)
 {
     if (!ws)

@@ -43,6 +43,9 @@ bool matmul_supports(enum qtype type);
 enum err matmul_ws_open(struct matmul_ws **out, int max_tok, int max_in, int n_threads,
                         enum cpu_isa isa, struct errmsg *why) MUST_CHECK;
 void matmul_ws_close(struct matmul_ws *ws); /* NULL is fine */
+/* Bytes of a workspace that products touch: *_elems are rows times columns of the largest product
+ * with quantized and with float weights (what others would take is address space alone). */
+uint64_t matmul_ws_bytes(uint64_t quant_elems, uint64_t float_elems, int n_threads);
 
 /* One to MATMUL_OUTS_MAX products of the same x at once (q, k, v; gate and up): x is quantized
  * once. y has leading dimension ldy (floats), at least w->n_out. All w have the same n_in. 1 <=

@@ -7,6 +7,7 @@
 #include "worker/model/forward.h"
 
 #include <assert.h>
+#include <string.h>
 
 struct pass {
     struct forward *f;
@@ -440,18 +441,21 @@ void forward_rank(struct forward *f, const float *state, float *out)
     f->ops->download(f->b, out, f->up, (size_t)labels);
 }
 
-enum err forward_open(struct forward *f, struct errmsg *why)
+struct buffer {
+    float **to;
+    uint64_t floats;
+};
+enum { BUFFERS = 21 };
+
+/* Every buffer of a pass and how large it is: `f` needs a, h and max_tok. */
+static void list_buffers(struct forward *f, float **ids, struct buffer out[BUFFERS])
 {
     const struct hparams *h = f->h;
-    const size_t t = (size_t)f->max_tok, n = h->n_embd, u = h->n_expert ? h->n_expert_used : 0;
-    const size_t ff = h->n_ff > h->n_ff_shared ? h->n_ff : h->n_ff_shared;
+    const uint64_t t = (uint64_t)f->max_tok, n = h->n_embd, u = h->n_expert ? h->n_expert_used : 0;
+    const uint64_t ff = h->n_ff > h->n_ff_shared ? h->n_ff : h->n_ff_shared;
     const bool mla = f->a->attn == ATTN_MLA;
-    const size_t n_kv = (size_t)h->kv_lora + h->n_rot;
-    float *ids = NULL;
-    const struct {
-        float **to;
-        size_t floats;
-    } buffers[] = {
+    const uint64_t n_kv = (uint64_t)h->kv_lora + h->n_rot;
+    const struct buffer buffers[BUFFERS] = {
         {&f->x, t * n},
         {&f->n, t * n},
         {&f->y, t * n},
@@ -463,7 +467,7 @@ enum err forward_open(struct forward *f, struct errmsg *why)
         {&f->q_lat, mla ? t * h->n_head * n_kv : 0},
         {&f->o_lat, mla ? t * h->n_head * h->kv_lora : 0},
         {&f->up, t * 2 * ff + h->n_labels},
-        {&f->logits, f->a->encoder ? 0 : (size_t)LOGITS_ROWS * h->n_vocab},
+        {&f->logits, f->a->encoder ? 0 : (uint64_t)LOGITS_ROWS * h->n_vocab},
         {&f->router, u ? t * h->n_expert : 0},
         {&f->ids_weights, t * u},
         {&f->exp_gate, t * u * h->n_ff_exp},
@@ -472,9 +476,30 @@ enum err forward_open(struct forward *f, struct errmsg *why)
         {&f->shared, h->n_ff_shared ? t * n : 0},
         {&f->shared_gate, h->n_ff_shared ? t : 0},
         {&f->ones, h->unit_norms ? h->head_k : 0},
-        {&ids, t * u},
+        {ids, t * u},
     };
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+    memcpy(out, buffers, sizeof buffers);
+}
+
+uint64_t forward_bytes(const struct arch *a, const struct hparams *h, uint32_t max_tok)
+{
+    struct forward f = {.a = a, .h = h, .max_tok = (int)max_tok};
+    struct buffer buffers[BUFFERS];
+    float *ids;
+    uint64_t floats = 0;
+    list_buffers(&f, &ids, buffers);
+    for (int i = 0; i < BUFFERS; i++)
+        floats += buffers[i].floats;
+    return floats * sizeof(float);
+}
+
+enum err forward_open(struct forward *f, struct errmsg *why)
+{
+    const struct hparams *h = f->h;
+    struct buffer buffers[BUFFERS];
+    float *ids = NULL;
+    list_buffers(f, &ids, buffers);
+    for (int i = 0; i < BUFFERS; i++) {
         if (!buffers[i].floats)
             continue;
         *buffers[i].to = f->ops->alloc(f->b, buffers[i].floats);

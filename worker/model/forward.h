@@ -43,6 +43,9 @@ struct forward {
     float *ones;                 /* [head_k]: norms without weights */
 };
 
+/* Bytes of all buffers, for steps of up to max_tok tokens: what forward_open() takes. */
+uint64_t forward_bytes(const struct arch *a, const struct hparams *h, uint32_t max_tok);
+
 enum err forward_open(struct forward *f,
                       struct errmsg *why) MUST_CHECK; /* the fields above the buffers are set */
 

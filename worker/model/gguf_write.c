@@ -35,17 +35,20 @@ enum err gguf_writer_open(struct gguf_writer **out, const char *path, struct err
 {
     struct gguf_writer *w = calloc(1, sizeof *w);
     if (!w)
-        return err_set(why, ERR_NOMEM, "%s: out of memory", path);
+        return err_set(why, ERR_NOMEM, "%s: out of memory", path ? path : "(memory)");
     w->fd = -1;
     buf_init(&w->keys);
     buf_init(&w->infos);
+    const bool memory = !path;
+    if (memory)
+        path = "(memory)";
     size_t n = strlen(path) + sizeof ".partial.4294967295";
     w->path = strdup(path);
     w->temp = malloc(n);
     enum err e = ERR_OK;
     if (!w->path || !w->temp) {
         e = err_set(why, ERR_NOMEM, "%s: out of memory", path);
-    } else {
+    } else if (!memory) {
         snprintf(w->temp, n, "%s.partial.%u", path, (unsigned)getpid());
         w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
         w->created = w->fd >= 0;

@@ -16,6 +16,7 @@
 
 struct gguf_writer; /* opaque */
 
+/* path NULL: keys only, for gguf_writer_head(); end it with gguf_writer_abort(). */
 enum err gguf_writer_open(struct gguf_writer **out, const char *path,
                           struct errmsg *why) MUST_CHECK;
 

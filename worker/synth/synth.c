@@ -22,6 +22,8 @@ struct synth {
     struct gguf_writer *w;
     struct arena mem;
     struct synth_result *result;
+    void (*see)(void *user, const struct synth_tensor *t); /* of an outline */
+    void *user;
 };
 
 enum { WINDOW_TOKENS = 4096 }; /* where layers with a window alternate and none was asked for */
@@ -158,10 +160,8 @@ static enum err read_back(struct synth *s, struct errmsg *why)
 
 struct made {
     char name[TENSOR_NAME_MAX];
-    enum slot slot;
-    int layer, n_dims;
-    enum qtype type;
-    uint64_t ne[3], elems;
+    struct synth_tensor t;
+    int n_dims;
 };
 
 static bool ends_with(const char *name, const char *tail)
@@ -194,14 +194,14 @@ static bool describe(const struct synth *s, const struct tensor_need *n, int il,
         if (later->slot == n->slot && weights_wanted(&s->h, n->slot, later->need, il))
             return false;
     weights_tensor_name(t->name, n->slot, il);
-    t->slot = n->slot;
-    t->layer = il;
+    t->t.slot = n->slot;
+    t->t.layer = il;
     t->n_dims = info->mat != D_ONE ? 3 : info->out != D_ONE ? 2 : 1;
-    t->ne[0] = hparams_dim(&s->h, s->arch, info->in);
-    t->ne[1] = hparams_dim(&s->h, s->arch, info->out);
-    t->ne[2] = hparams_dim(&s->h, s->arch, info->mat);
-    t->elems = t->ne[0] * t->ne[1] * t->ne[2];
-    t->type = mix_type(s->mix, &s->h, n->slot, il, t->ne[0], tied(s), s->p->pure);
+    t->t.ne[0] = hparams_dim(&s->h, s->arch, info->in);
+    t->t.ne[1] = hparams_dim(&s->h, s->arch, info->out);
+    t->t.ne[2] = hparams_dim(&s->h, s->arch, info->mat);
+    t->t.elems = t->t.ne[0] * t->t.ne[1] * t->t.ne[2];
+    t->t.type = mix_type(s->mix, &s->h, n->slot, il, t->t.ne[0], tied(s), s->p->pure);
     return true;
 }
 
@@ -227,8 +227,8 @@ static enum err for_each_tensor(struct synth *s, visit_fn visit, struct errmsg *
 static enum err declare(struct synth *s, const struct made *t, struct errmsg *why)
 {
     (void)why;
-    gguf_add_tensor(s->w, t->name, t->type, t->n_dims, t->ne);
-    s->result->n_params += t->elems;
+    gguf_add_tensor(s->w, t->name, t->t.type, t->n_dims, t->t.ne);
+    s->result->n_params += t->t.elems;
     s->result->n_tensors++;
     return ERR_OK;
 }
@@ -261,8 +261,8 @@ static float addition_std(const struct synth *s)
  * normed), so 1/sqrt(n_in) keeps it. */
 static float matrix_std(const struct synth *s, const struct made *t)
 {
-    const float in = 1 / sqrtf((float)t->ne[0]);
-    switch (t->slot) {
+    const float in = 1 / sqrtf((float)t->t.ne[0]);
+    switch (t->t.slot) {
     case TOKEN_EMBD:
         return embedding_std(s);
     case POS_EMBD:
@@ -296,14 +296,14 @@ static void rope_factors(const struct hparams *h, float *out)
 
 static void fill_vector(const struct synth *s, const struct made *t, float *out, struct qrandom *r)
 {
-    if (t->slot == ROPE_FREQS) {
+    if (t->t.slot == ROPE_FREQS) {
         rope_factors(&s->h, out);
         return;
     }
-    const bool addition = t->slot == ATTN_POST || t->slot == FFN_POST;
+    const bool addition = t->t.slot == ATTN_POST || t->t.slot == FFN_POST;
     const float center = addition ? addition_std(s) : ends_with(t->name, "norm.weight") ? 1 : 0;
     const float spread = center > 0 ? 0.1f * center : 0.1f;
-    for (uint64_t i = 0; i < t->elems; i++)
+    for (uint64_t i = 0; i < t->t.elems; i++)
         out[i] = center + spread * qrandom_unit(r);
 }
 
@@ -311,29 +311,29 @@ enum { CHUNK_ELEMS = 1 << 20 }; /* a multiple of every block */
 
 static enum err write_tensor(struct synth *s, const struct made *t, struct errmsg *why)
 {
-    const struct qtype_info *q = qtype_info((uint32_t)t->type);
-    size_t chunk = t->elems < CHUNK_ELEMS ? (size_t)t->elems : CHUNK_ELEMS;
+    const struct qtype_info *q = qtype_info((uint32_t)t->t.type);
+    size_t chunk = t->t.elems < CHUNK_ELEMS ? (size_t)t->t.elems : CHUNK_ELEMS;
     void *data = malloc(chunk / q->block_elems * q->block_bytes);
     if (!data)
         return err_set(why, ERR_NOMEM, "out of memory for %s", t->name);
     struct qrandom r;
     qrandom_seed(&r, s->p->seed * 0x9e3779b97f4a7c15u ^ str_hash(str_of(t->name)));
     enum err e = ERR_OK;
-    if (slot_is_vector(t->slot)) {
-        if (t->elems > CHUNK_ELEMS)
+    if (slot_is_vector(t->t.slot)) {
+        if (t->t.elems > CHUNK_ELEMS)
             e = err_set(why, ERR_RANGE, "%s has %llu elements", t->name,
-                        (unsigned long long)t->elems);
+                        (unsigned long long)t->t.elems);
         else
             fill_vector(s, t, data, &r);
         if (!e)
-            e = gguf_write_data(s->w, data, (size_t)t->elems * sizeof(float), why);
+            e = gguf_write_data(s->w, data, (size_t)t->t.elems * sizeof(float), why);
         free(data);
         return e;
     }
     const float std = matrix_std(s, t);
-    for (uint64_t at = 0; at < t->elems && !e; at += chunk) {
-        size_t n = t->elems - at < chunk ? (size_t)(t->elems - at) : chunk;
-        qrandom_blocks(data, t->type, n, std, &r);
+    for (uint64_t at = 0; at < t->t.elems && !e; at += chunk) {
+        size_t n = t->t.elems - at < chunk ? (size_t)(t->t.elems - at) : chunk;
+        qrandom_blocks(data, t->t.type, n, std, &r);
         e = gguf_write_data(s->w, data, n / q->block_elems * q->block_bytes, why);
     }
     free(data);
@@ -356,20 +356,27 @@ static enum err write_all(struct synth *s, struct errmsg *why)
     return e;
 }
 
+static enum err find_row(struct synth *s, struct errmsg *why)
+{
+    s->arch = arch_find(str_of(s->p->arch));
+    if (s->arch)
+        return ERR_OK;
+    char list[200];
+    size_t at = 0;
+    list[0] = '\0';
+    for (int i = 0; arch_at(i) && at < sizeof list; i++)
+        at += (size_t)snprintf(list + at, sizeof list - at, " %s", arch_at(i)->name);
+    return err_set(why, ERR_NOT_FOUND, "no architecture '%s'; there are%s", s->p->arch, list);
+}
+
 enum err synth_write(const char *path, const struct synth_params *p, struct synth_result *result,
                      struct errmsg *why)
 {
     *result = (struct synth_result){0};
-    struct synth s = {.p = p, .result = result, .arch = arch_find(str_of(p->arch))};
-    if (!s.arch) {
-        char list[200];
-        size_t at = 0;
-        list[0] = '\0';
-        for (int i = 0; arch_at(i) && at < sizeof list; i++)
-            at += (size_t)snprintf(list + at, sizeof list - at, " %s", arch_at(i)->name);
-        return err_set(why, ERR_NOT_FOUND, "no architecture '%s'; there are%s", p->arch, list);
-    }
-    enum err e = mix_find(&s.mix, p->quant, why);
+    struct synth s = {.p = p, .result = result};
+    enum err e = find_row(&s, why);
+    if (!e)
+        e = mix_find(&s.mix, p->quant, why);
     if (!e)
         e = gguf_writer_open(&s.w, path, why);
     if (e)
@@ -383,4 +390,35 @@ enum err synth_write(const char *path, const struct synth_params *p, struct synt
     }
     result->file_bytes = gguf_writer_bytes(s.w);
     return gguf_writer_finish(s.w, why);
+}
+
+static enum err show(struct synth *s, const struct made *t, struct errmsg *why)
+{
+    (void)why;
+    s->see(s->user, &t->t);
+    return ERR_OK;
+}
+
+enum err synth_outline(const struct synth_params *p, const struct arch **arch, struct hparams *h,
+                       void (*see)(void *user, const struct synth_tensor *t), void *user,
+                       struct errmsg *why)
+{
+    struct synth s = {.p = p, .see = see, .user = user};
+    enum err e = find_row(&s, why);
+    if (!e)
+        e = mix_find(&s.mix, p->quant, why);
+    if (!e)
+        e = gguf_writer_open(&s.w, NULL, why);
+    if (e)
+        return e;
+    put_numbers(&s);
+    put_key(&s, "vocab_size", p->number[SYNTH_VOCAB], false);
+    e = read_back(&s, why);
+    if (!e) {
+        *arch = s.arch;
+        *h = s.h;
+        e = for_each_tensor(&s, show, why);
+    }
+    gguf_writer_abort(s.w);
+    return e;
 }
