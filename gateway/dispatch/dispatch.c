@@ -234,6 +234,18 @@ static void on_sweep(uv_timer_t *t)
     resident_turn(d);
 }
 
+static void on_prepare(uv_prepare_t *p)
+{
+    struct dispatch *d = p->data;
+    for (size_t i = 0; i < d->n_models; i++) {
+        struct model_entry *m = &d->models[i];
+        if (m->pump_due && !d->closing) {
+            m->pump_due = false;
+            pool_pump(m);
+        }
+    }
+}
+
 static void on_check(uv_check_t *c)
 {
     struct dispatch *d = c->data;
@@ -288,10 +300,13 @@ enum err dispatch_open(struct dispatch **out, const struct dispatch_options *o, 
     randombytes_buf(d->salt_key, sizeof(d->salt_key));
     uv_timer_init(o->loop, &d->sweep);
     uv_check_init(o->loop, &d->dead);
-    d->sweep.data = d->dead.data = d;
+    uv_prepare_init(o->loop, &d->pump);
+    d->sweep.data = d->dead.data = d->pump.data = d;
     uv_timer_start(&d->sweep, on_sweep, SWEEP_INTERVAL_MS, SWEEP_INTERVAL_MS);
     uv_check_start(&d->dead, on_check);
     uv_unref((uv_handle_t *)&d->dead);
+    uv_prepare_start(&d->pump, on_prepare);
+    uv_unref((uv_handle_t *)&d->pump);
     for (size_t i = 0; i < o->n_models; i++) {
         struct model_entry *m = &d->models[i];
         m->d = d;
@@ -326,7 +341,7 @@ void dispatch_close(struct dispatch *d, void (*on_closed)(void *user), void *use
     d->draining = d->closing = true;
     d->on_closed = on_closed;
     d->closed_user = user;
-    d->closing_handles = 2;
+    d->closing_handles = 3;
     const struct job_end end = {.outcome = USAGE_FAILED,
                                 .cause = "shutdown",
                                 .err = ERR_CLOSED,
@@ -350,6 +365,7 @@ void dispatch_close(struct dispatch *d, void (*on_closed)(void *user), void *use
             worker_close(d->models[i].members[k].worker, maybe_closed, d);
     uv_close((uv_handle_t *)&d->sweep, on_handle_closed);
     uv_close((uv_handle_t *)&d->dead, on_handle_closed);
+    uv_close((uv_handle_t *)&d->pump, on_handle_closed);
 }
 
 /* ---- status

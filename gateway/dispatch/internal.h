@@ -120,6 +120,7 @@ struct model_entry {
     uint32_t failed_loads; /* in a row, without one worker up */
     double avg_job_s;      /* of finished jobs, exponentially weighted: for Retry-After */
     bool pumping, told_ready;
+    bool pump_due; /* pool_pump_soon() asked for it */
 
     enum model_phase phase;
     bool inspected;                /* and found fit to be loaded */
@@ -146,7 +147,8 @@ struct dispatch {
     unsigned char
         salt_key[16]; /* SipHash key: prefix hashes and cache salts tell nobody anything */
     uv_timer_t sweep;
-    uv_check_t dead; /* frees finished jobs at one safe point of the loop */
+    uv_prepare_t pump; /* the queues that changed are served before the loop waits again */
+    uv_check_t dead;   /* frees finished jobs at one safe point of the loop */
     struct link graveyard;
     struct link by_id[JOB_TABLE];
     size_t n_jobs;
@@ -197,6 +199,9 @@ void resident_status(const struct model_entry *m, struct model_status *out);
 
 /* pool.c */
 void pool_pump(struct model_entry *m); /* sends queued jobs while workers have room */
+/* The same, before the loop waits again: for callers whose own caller must hear nothing of it yet.
+ */
+void pool_pump_soon(struct model_entry *m);
 void pool_member_lost(struct member *mb, const char *reason);
 uint32_t pool_retry_after(const struct model_entry *m);
 void pool_sample_totals(struct member *mb); /* folds the worker's counters into the member's */

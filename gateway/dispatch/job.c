@@ -225,7 +225,7 @@ enum err job_submit(struct dispatch *d, struct job_spec *spec, const struct job_
     list_push_back(&m->queue, &j->link);
     resident_used(m);
     *out = j;
-    pool_pump(m); /* callbacks come from records only, so none fires from here */
+    pool_pump_soon(m); /* sending may fail, and end a job: no callback from in here */
     return ERR_OK;
 }
 
@@ -351,7 +351,7 @@ void job_cancel(struct job *j, const char *cause)
     }
     struct model_entry *m = j->model;
     bury(j);
-    pool_pump(m);
+    pool_pump_soon(m);
 }
 
 void job_free_dead(struct dispatch *d)

@@ -111,6 +111,11 @@ void pool_pump(struct model_entry *m)
     m->pumping = false;
 }
 
+void pool_pump_soon(struct model_entry *m)
+{
+    m->pump_due = true;
+}
+
 /* ---- failover
  * ------------------------------------------------------------------------------------------------------
  */

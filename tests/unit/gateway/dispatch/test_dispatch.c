@@ -357,6 +357,39 @@ static void full_queue_should_refuse_at_once_and_write_no_row(void **state)
     house_close(&h);
 }
 
+static void job_that_no_worker_can_hold_should_fail_alone_and_after_its_submission(void **state)
+{
+    (void)state;
+    struct house h;
+    struct client big = {0}, next;
+    house_open(&h, "{" PIECES "}", 0, 1, 0);
+    RUN_UNTIL(&h, status(&h).ready == 1);
+    buf_init(&big.text);
+    struct job_head head = {.n = 1, .top_p = 1, .repetition_penalty = 1, .seed = 1};
+    struct job_spec spec = {
+        .model = STR("fake"), .dialect = STR("chat"), .request_id = STR("req_big")};
+    buf_init(&spec.body);
+    body_begin(&spec.body, &head);
+    char *prompt = calloc(1, PROTO_MAX_JOB_BYTES);
+    assert_non_null(prompt);
+    body_section(&spec.body, SECTION_PROMPT_TEXT, prompt, PROTO_MAX_JOB_BYTES);
+    free(prompt);
+    struct job_sink s = sink;
+    s.user = &big;
+    uint32_t retry;
+    assert_int_equal(job_submit(h.d, &spec, &s, &big.job, &retry), ERR_OK);
+    assert_int_equal(big.ends, 0); /* nothing is called from inside job_submit() */
+    submit(&h, &next);
+    RUN_UNTIL(&h, h.n_rows == 2);
+    assert_int_equal(big.ends, 1);
+    assert_int_equal(big.failed, ERR_RANGE);
+    assert_string_equal(h.rows[0].cause, "too_large");
+    assert_string_equal(next.text.p, "abcdefgh");
+    buf_fini(&big.text);
+    buf_fini(&next.text);
+    house_close(&h);
+}
+
 static void mad_worker_should_be_replaced_and_hurt_nobody(void **state)
 {
     (void)state;
@@ -519,7 +552,8 @@ static void two_workers_should_share_the_load(void **state)
     RUN_UNTIL(&h, status(&h).ready == 2);
     for (int i = 0; i < 8; i++)
         submit(&h, &c[i]);
-    assert_int_equal(status(&h).running, 8); /* four each: nobody waits */
+    RUN_UNTIL(&h, status(&h).running == 8); /* four each: nobody waits */
+    assert_int_equal(h.n_rows, 0);
     RUN_UNTIL(&h, h.n_rows == 8);
     for (int i = 0; i < 8; i++)
         buf_fini(&c[i].text);
@@ -536,6 +570,7 @@ int main(void)
         cmocka_unit_test(cancel_should_end_silently_in_every_phase_and_leave_a_row),
         cmocka_unit_test(paused_job_should_wait_and_not_hold_up_others),
         cmocka_unit_test(full_queue_should_refuse_at_once_and_write_no_row),
+        cmocka_unit_test(job_that_no_worker_can_hold_should_fail_alone_and_after_its_submission),
         cmocka_unit_test(mad_worker_should_be_replaced_and_hurt_nobody),
         cmocka_unit_test(model_that_cannot_load_should_say_why_and_fail_its_queue),
         cmocka_unit_test(embedding_job_should_give_each_input_once_whatever_happens_to_its_workers),
