@@ -42,6 +42,7 @@ enum job_state { JOB_NEW, JOB_QUEUED, JOB_SENT, JOB_RUNNING, JOB_DONE };
 struct choice {
     int32_t *tokens; /* owned: all that the worker reported, for replay */
     uint32_t n, cap;
+    uint32_t text_bytes; /* that came with them */
     uint32_t reasoning_tokens;
     uint64_t last_token_ns;
     bool done;

@@ -63,7 +63,8 @@ static enum err send_job(struct member *mb, struct job *j)
     j->next_input = 0; /* an embedding job starts over */
     for (uint32_t c = 0; c < j->head.n; c++)
         if (j->choices[c].n)
-            body_replay(&j->body, c, j->choices[c].tokens, j->choices[c].n);
+            body_replay(&j->body, c, j->choices[c].text_bytes, j->choices[c].tokens,
+                        j->choices[c].n);
     enum err e = body_end(&j->body);
     if (e == ERR_OK)
         e = worker_submit(mb->worker, j->id, j->body.p, j->body.n);

@@ -68,6 +68,7 @@ static bool on_delta(struct job *j, const struct msg *m)
                                         .message = "the server is out of memory"});
         return true;
     }
+    ch->text_bytes += m->delta.head.text_bytes;
     ch->reasoning_tokens = m->delta.head.reasoning_tokens;
     /* The journal: plain stores into mapped memory; after kill -9 the next start finds these
      * numbers. */

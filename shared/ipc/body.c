@@ -52,9 +52,10 @@ void body_section(struct buf *b, enum job_section kind, const void *p, size_t n)
     put_section(b, kind, p, n, NULL, 0);
 }
 
-void body_replay(struct buf *b, uint32_t choice, const int32_t *tokens, size_t n)
+void body_replay(struct buf *b, uint32_t choice, uint32_t text_bytes, const int32_t *tokens,
+                 size_t n)
 {
-    uint32_t head[2] = {choice, 0};
+    uint32_t head[2] = {choice, text_bytes};
     size_t bytes;
     if (!mul_size(&bytes, n, sizeof(*tokens))) {
         b->failed = true;
@@ -132,11 +133,11 @@ static const char *section_fault(const struct job_head *h, const struct body_par
             return "logit bias is cut or too long";
         return NULL;
     case SECTION_REPLAY: {
-        uint32_t replay[2]; /* choice, zero */
+        uint32_t replay[2]; /* choice, bytes of text */
         if (s->n < sizeof(replay) || s->n % sizeof(int32_t))
             return "replay is cut";
         memcpy(replay, s->p, sizeof(replay));
-        if (replay[0] >= h->n || replay[1] || seen->replay[replay[0]])
+        if (replay[0] >= h->n || seen->replay[replay[0]])
             return "replay of a choice that cannot be";
         seen->replay[replay[0]] = true;
         return NULL;
@@ -190,6 +191,7 @@ struct body_replay body_part_replay(const struct body_part *part)
 {
     struct body_replay r = {0};
     memcpy(&r.choice, part->p, sizeof(r.choice));
+    memcpy(&r.text_bytes, (const char *)part->p + sizeof(r.choice), sizeof(r.text_bytes));
     r.tokens = (const int32_t *)(const void *)((const char *)part->p + 2 * sizeof(uint32_t));
     r.n = (part->n - 2 * sizeof(uint32_t)) / sizeof(int32_t);
     return r;

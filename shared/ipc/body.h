@@ -18,8 +18,10 @@
 /* Starts a body in an empty buffer. version and n_sections of `head` are filled in. */
 void body_begin(struct buf *b, const struct job_head *head);
 void body_section(struct buf *b, enum job_section kind, const void *p, size_t n);
-/* SECTION_REPLAY: the tokens of one choice that the client already has. */
-void body_replay(struct buf *b, uint32_t choice, const int32_t *tokens, size_t n);
+/* SECTION_REPLAY: the tokens of one choice that the gateway already has, and how many bytes of
+ * their text, all kinds together. */
+void body_replay(struct buf *b, uint32_t choice, uint32_t text_bytes, const int32_t *tokens,
+                 size_t n);
 enum err body_end(struct buf *b) MUST_CHECK; /* ERR_NOMEM, or ERR_RANGE past PROTO_MAX_JOB_BYTES */
 
 struct body {
@@ -36,7 +38,7 @@ struct body_part {
 
 /* A decoded SECTION_REPLAY. */
 struct body_replay {
-    uint32_t choice;
+    uint32_t choice, text_bytes;
     const int32_t *tokens;
     size_t n;
 };

@@ -31,8 +31,9 @@
  *
  * Replay (failover): SUBMIT may carry the tokens already delivered per choice. The worker feeds
  * them through prefill and through its text pipeline, says nothing about them, and goes on with the
- * next token. Text is a pure function of the tokens, sampling is keyed by (seed, choice, position):
- * the client can't see the seam.
+ * next token. Text of theirs that had not arrived (the last records of a choice that ended) follows
+ * ADMITTED, without tokens. Text is a pure function of the tokens, sampling is keyed by (seed,
+ * choice, position): the client can't see the seam.
  *
  * Numbers are little-endian, structs have no implicit padding (static_asserts below).
  * Trust: neither side believes a length or an offset of the other: copy once, check, then use. */
@@ -258,7 +259,7 @@ enum job_section {
     SECTION_STOP = 4,          /* one stop string; repeated */
     SECTION_LOGIT_BIAS = 5,    /* { i32 token; f32 bias }[] */
     SECTION_REPLAY =
-        6, /* u32 choice, u32 zero, i32 tokens[]; one per choice with delivered tokens */
+        6, /* u32 choice, u32 bytes of text, i32 tokens[]; one per choice with delivered tokens */
     SECTION_INPUT_TEXT = 7, /* embedding: one input; repeated, in order with INPUT_TOKENS */
     SECTION_INPUT_TOKENS = 8,
     SECTION_SCHEMA_JSON = 9, /* structured output */

@@ -162,6 +162,24 @@ test('a stopped worker makes readiness fail, is killed, and its stream goes on',
   });
 });
 
+test('a step longer than --stall-seconds does not kill a worker whose layers go on', async (t) => {
+  const fs = await import('node:fs');
+  const os = await import('node:os');
+  const dir = fs.mkdtempSync(`${os.tmpdir()}/millrace-slow-`);
+  const file = synthesize(`${dir}/slow.gguf`, ['--arch', 'llama', '--params', 'layers=48,embd=256,ff=1024,heads=4,vocab=1000,context=1024']);
+  try {
+    // The plain C kernels, on one thread, make a step of seconds out of one long prompt.
+    await withGateway({ models: [`slow=${file},threads=1`], env: { MILLRACE_CPU_ISA: 'c' }, args: ['--stall-seconds', '1'] }, async (g, openai) => {
+      const prompt = Array.from({ length: 900 }, (_, i) => 10 + (i * 7) % 900);
+      await openai.completions.create({ model: 'slow', prompt, max_tokens: 1, ignore_eos: true });
+      const [row] = await g.rowsWhen(1);
+      t.diagnostic(`first token after ${(row.ttft_us / 1e6).toFixed(1)} s`);
+      assert.deepEqual([row.outcome, row.failovers], ['finished', 0]);
+      if (row.ttft_us < 2.5e6) t.skip('this machine is too fast for a step of seconds');
+    });
+  } finally { fs.rmSync(dir, { recursive: true, force: true }); }
+});
+
 test('pings flow before the first token, so that no balancer cuts the stream', async () => {
   await withGateway({ script: { pieces, token_us: 3000, load_ms: 0, slots: 0 }, args: ['--ping-interval', '1'] }, async (g) => {
     const stop = new AbortController();

@@ -30,6 +30,43 @@ struct step_end { /* what one token did to its choice */
     int32_t stop_index;
 };
 
+struct untold { /* head of a piece of c->untold */
+    enum delta_kind kind;
+    uint32_t tool_index;
+    size_t n;
+};
+
+/* What a token gave goes out; of a replay only what lies behind the bytes that had arrived. */
+static void tell(struct sched *s, struct choice *c, const struct text_out *out,
+                 const int32_t *token, bool live)
+{
+    uint64_t before = c->text_bytes, arrived = c->job->req->replay_text[c->index];
+    c->text_bytes += out->text.n;
+    if (live) {
+        emit_delta(s, c, out, token);
+    } else if (out->text.n > 0 && c->text_bytes > arrived) {
+        size_t skip = arrived > before ? (size_t)(arrived - before) : 0;
+        const struct untold head = {out->kind, out->tool_index, out->text.n - skip};
+        buf_put(&c->untold, &head, sizeof head);
+        buf_put(&c->untold, out->text.p + skip, head.n);
+    }
+}
+
+void choice_tell_rest(struct sched *s, struct choice *c)
+{
+    struct untold head;
+    buf_clear(&s->logprobs);
+    for (size_t at = 0; at < c->untold.n; at += sizeof head + head.n) {
+        memcpy(&head, c->untold.p + at, sizeof head);
+        text_out_clear(&s->out);
+        s->out.kind = head.kind;
+        s->out.tool_index = head.tool_index;
+        buf_put(&s->out.text, c->untold.p + at + sizeof head, head.n);
+        emit_delta(s, c, &s->out, NULL);
+    }
+    buf_fini(&c->untold);
+}
+
 /* What was held back, when a choice ends otherwise than by a stop string. It goes out with the last
  * token where the kind allows (then token and text arrive together or not at all), else behind it.
  */
@@ -45,8 +82,7 @@ static enum err flush(struct sched *s, struct choice *c, const int32_t **token, 
             continue;
         bool same = out->kind == tail->kind && out->tool_index == tail->tool_index;
         if (out->text.n > 0 && !same) {
-            if (live)
-                emit_delta(s, c, out, *token);
+            tell(s, c, out, *token, live);
             *token = NULL;
             buf_clear(&out->text);
         }
@@ -93,8 +129,7 @@ static enum err advance(struct sched *s, struct choice *c, int32_t id, bool live
     }
     if (out->text.failed)
         return ERR_NOMEM;
-    if (live)
-        emit_delta(s, c, out, token);
+    tell(s, c, out, token, live);
     return ERR_OK;
 }
 
@@ -108,6 +143,7 @@ bool choice_start(struct sched *s, struct choice *c, struct job_fault *fault)
     if (e)
         return job_fault_set(fault, e, PARAM_NONE, "the text of a choice: %s", err_text(e));
     c->stop_index = -1;
+    buf_init(&c->untold);
     for (size_t i = 0; i < replay->n; i++) {
         struct step_end end;
         if (c->state == CHOICE_REPLAYED)
@@ -122,6 +158,9 @@ bool choice_start(struct sched *s, struct choice *c, struct job_fault *fault)
             c->stop_index = end.stop_index;
         }
     }
+    if (c->untold.failed)
+        return job_fault_set(fault, ERR_NOMEM, PARAM_NONE, "the text of a choice: %s",
+                             err_text(ERR_NOMEM));
     return true;
 }
 
@@ -225,6 +264,7 @@ void choice_fini(struct sched *s, struct choice *c)
     if (c->text)
         s->engine->text_close(c->text);
     c->text = NULL;
+    buf_fini(&c->untold);
     free(c->tokens);
     c->tokens = NULL;
 }

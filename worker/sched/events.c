@@ -33,6 +33,8 @@ void job_admit(struct sched *s, struct job *j)
                        .admitted = {.prompt_tokens = j->n_prompt,
                                     .cached_tokens = j->cached_tokens,
                                     .context = s->engine->context}});
+    for (uint32_t i = 0; i < j->n_choices; i++)
+        choice_tell_rest(s, &j->choices[i]);
     for (uint32_t i = 0, n = j->n_choices; i < n; i++)
         if (j->choices[i].state == CHOICE_REPLAYED)
             emit_choice_done(s, &j->choices[i]); /* of the last one: the job is over */

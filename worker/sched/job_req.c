@@ -153,6 +153,7 @@ static bool take_part(struct job_req *r, const struct body_part *part, uint32_t 
     case SECTION_REPLAY: {
         struct body_replay rp = body_part_replay(part);
         r->replay[rp.choice] = (struct job_tokens){rp.tokens, rp.n};
+        r->replay_text[rp.choice] = rp.text_bytes;
         return check_ids(&r->replay[rp.choice], n_vocab, PARAM_NONE, fault);
     }
     case SECTION_INPUT_TEXT:

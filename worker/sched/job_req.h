@@ -41,7 +41,8 @@ struct job_req {
     const struct logit_bias *bias;
     size_t n_bias;
     struct job_tokens replay[PROTO_MAX_CHOICES];
-    struct job_input *inputs; /* owned [n_inputs] */
+    uint32_t replay_text[PROTO_MAX_CHOICES]; /* bytes of the replay's text that arrived */
+    struct job_input *inputs;                /* owned [n_inputs] */
     size_t n_inputs;
 
     int32_t *prompt; /* owned: the prompt's tokens, set by prompt_prepare() */

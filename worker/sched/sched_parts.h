@@ -32,6 +32,8 @@ struct choice {
     uint32_t n_completion;
     struct kv_seq *kv;      /* owned when RESIDENT, else NULL */
     struct text_pipe *text; /* owned until done */
+    uint64_t text_bytes;    /* that its tokens gave so far */
+    struct buf untold;      /* owned: text of the replay that never arrived; struct untold, bytes */
     uint32_t reasoning_tokens;
     bool called; /* made tool calls */
     enum finish_reason reason;
@@ -100,6 +102,8 @@ bool choice_start(struct sched *s, struct choice *c, struct job_fault *fault) MU
 enum err choice_load(struct choice *c) MUST_CHECK;
 /* The logits after its last token are there: draws the next one, delivers it. The job may end. */
 void choice_draw(struct sched *s, struct choice *c, const float *logits);
+/* After ADMITTED: the text of the replay that had not arrived. */
+void choice_tell_rest(struct sched *s, struct choice *c);
 void choice_fini(struct sched *s, struct choice *c); /* gives everything back */
 
 /* --- batch.c: lists by rank, admission, preemption, composing a step

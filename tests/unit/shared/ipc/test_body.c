@@ -52,8 +52,8 @@ static void full_body(void)
     body_section(&b, SECTION_STOP, "\n\n", 2);
     body_section(&b, SECTION_STOP, "END", 3);
     body_section(&b, SECTION_LOGIT_BIAS, bias, sizeof(bias));
-    body_replay(&b, 1, replayed, 3);
-    body_replay(&b, 0, NULL, 0);
+    body_replay(&b, 1, 9, replayed, 3);
+    body_replay(&b, 0, 0, NULL, 0);
     assert_int_equal(body_end(&b), ERR_OK);
 }
 
@@ -81,6 +81,7 @@ static void a_body_comes_back_in_order_and_aligned(void **state)
     assert_int_equal(r.choice, 1);
     assert_int_equal(r.n, 3);
     assert_memory_equal(r.tokens, replayed, sizeof(replayed));
+    assert_int_equal(r.text_bytes, 9);
     assert_true(body_next(&body, &at, &part) && part.kind == SECTION_REPLAY);
     assert_int_equal(body_part_replay(&part).n, 0);
     assert_false(body_next(&body, &at, &part));
@@ -189,8 +190,8 @@ static void sections_that_cannot_be_are_refused(void **state)
     refused_section(SECTION_REPLAY, "\2\0\0\0\0\0\0\0", 8); /* choice 2 of 2 */
     buf_clear(&b);
     body_begin(&b, &plain);
-    body_replay(&b, 1, replayed, 3);
-    body_replay(&b, 1, replayed, 3);
+    body_replay(&b, 1, 9, replayed, 3);
+    body_replay(&b, 1, 9, replayed, 3);
     assert_int_equal(open_n(&body, b.n), ERR_PROTOCOL);
     assert_string_equal(why.text, "job: section 1: replay of a choice that cannot be");
     buf_clear(&b);

@@ -182,6 +182,7 @@ struct spec { /* of a job; zeros are neutral */
     struct {
         const int32_t *tokens;
         size_t n;
+        uint32_t text_bytes;
     } replay[SEEN_CHOICES];
     const int32_t *inputs[SEEN_INPUTS];
     size_t n_input[SEEN_INPUTS];
@@ -214,7 +215,7 @@ static inline struct job_req *make_req(const struct spec *sp)
         body_section(&b, SECTION_LOGIT_BIAS, sp->bias, sp->n_bias * sizeof *sp->bias);
     for (uint32_t c = 0; c < SEEN_CHOICES; c++)
         if (sp->replay[c].n)
-            body_replay(&b, c, sp->replay[c].tokens, sp->replay[c].n);
+            body_replay(&b, c, sp->replay[c].text_bytes, sp->replay[c].tokens, sp->replay[c].n);
     for (int i = 0; i < SEEN_INPUTS; i++)
         if (sp->inputs[i])
             body_section(&b, SECTION_INPUT_TOKENS, sp->inputs[i], sp->n_input[i] * sizeof(int32_t));

@@ -90,6 +90,7 @@ static void a_replay_cut_at_any_token_continues_without_a_seam(void **state)
             part.spec.bias = &part.bias;
             for (uint32_t c = 0; c < n; c++) {
                 part.spec.replay[c].tokens = want->choice[c].tokens;
+                part.spec.replay[c].text_bytes = UINT32_MAX; /* all of it arrived */
                 part.spec.replay[c].n =
                     cut < want->choice[c].n_tokens ? cut : want->choice[c].n_tokens;
             }
@@ -149,6 +150,8 @@ static void text_before_and_after_a_cut_is_the_whole_text(void **state)
         struct spec again = r.spec;
         again.replay[0].tokens = delivered;
         again.replay[0].n = n;
+        char had[SEEN_TOKENS];
+        again.replay[0].text_bytes = (uint32_t)letters(&died->choice[0], had);
         struct seen *got = submit(h, 3, &again);
         run_all(h);
         char whole[SEEN_TOKENS], pieces[2 * SEEN_TOKENS];
@@ -161,6 +164,39 @@ static void text_before_and_after_a_cut_is_the_whole_text(void **state)
     }
 }
 
+static void a_replay_tells_the_text_that_had_not_arrived_from_any_byte(void **state)
+{
+    (void)state;
+    unsigned ended = 0;
+    for (unsigned seed = 9000; seed < 9040; seed++) {
+        struct random_job r;
+        random_job(&r, seed);
+        r.spec.head.n = 1;
+        r.spec.stops[0] = "ab", r.spec.stops[1] = "bcd", r.spec.stops[2] = "xyz";
+        struct harness *h = harness_open((struct room){0});
+        struct seen *want = submit(h, 1, &r.spec);
+        run_all(h);
+        char whole[SEEN_TOKENS], rest[SEEN_TOKENS];
+        size_t n_whole = letters(&want->choice[0], whole);
+        for (size_t arrived = 0; arrived <= n_whole; arrived++, ended++) {
+            struct harness *second = harness_open((struct room){0});
+            struct spec again = r.spec;
+            again.replay[0].tokens = want->choice[0].tokens;
+            again.replay[0].n = want->choice[0].n_tokens;
+            again.replay[0].text_bytes = (uint32_t)arrived;
+            struct seen *got = submit(second, 2, &again);
+            run_all(second);
+            assert_true(got->over && !got->failed);
+            assert_int_equal(letters(&got->choice[0], rest), n_whole - arrived);
+            assert_memory_equal(rest, whole + arrived, n_whole - arrived);
+            assert_int_equal(got->choice[0].n_tokens, 0);
+            harness_close(second);
+        }
+        harness_close(h);
+    }
+    assert_true(ended > 100);
+}
+
 static void a_replay_that_goes_on_after_its_end_is_refused(void **state)
 {
     (void)state;
@@ -168,6 +204,7 @@ static void a_replay_that_goes_on_after_its_end_is_refused(void **state)
     const int32_t prompt[] = {1, 2, 3}, replay[] = {4, FAKE_END, 5};
     struct spec sp = spec_of(prompt, 3);
     sp.replay[0].tokens = replay;
+    sp.replay[0].text_bytes = UINT32_MAX;
     sp.replay[0].n = 3;
     struct seen *j = submit(h, 1, &sp);
     assert_true(j->failed);
@@ -254,6 +291,7 @@ int main(void)
         cmocka_unit_test(windows_give_what_keeping_everything_gives),
         cmocka_unit_test(a_replay_cut_at_any_token_continues_without_a_seam),
         cmocka_unit_test(text_before_and_after_a_cut_is_the_whole_text),
+        cmocka_unit_test(a_replay_tells_the_text_that_had_not_arrived_from_any_byte),
         cmocka_unit_test(a_replay_that_goes_on_after_its_end_is_refused),
         cmocka_unit_test(any_schedule_ends_every_job_exactly_once),
     };
