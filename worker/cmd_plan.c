@@ -58,7 +58,7 @@ static enum err take_u32(const char *name, const char *text, uint32_t max, uint3
     return ERR_OK;
 }
 
-/* "24G", "24GB", "24GiB", "24576M", "1.5T"; powers of 1024, as the gateway's options count. */
+/* "24G" and "24GiB" count by 1024, "24GB" by 1000, as the gateway's options do. */
 static enum err take_size(const char *name, const char *text, uint64_t *out, struct errmsg *why)
 {
     static const char units[] = "KMGT";
@@ -72,7 +72,7 @@ static enum err take_size(const char *name, const char *text, uint64_t *out, str
     if (!known || !str_to_f64((struct str){text, digits}, &v) || !(v > 0))
         return err_set(why, ERR_RANGE, "%s '%.40s': a size such as 24G is wanted", name, text);
     for (int i = 0; at && i <= at - units; i++)
-        v *= 1024;
+        v *= strcasecmp(unit + 1, "b") == 0 ? 1000 : 1024;
     if (v < 1 << 20 || v > 1e15)
         return err_set(why, ERR_RANGE, "%s '%.40s': not within 1M to 900T", name, text);
     *out = (uint64_t)v;

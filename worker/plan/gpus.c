@@ -67,11 +67,12 @@ static void plain(char out[NAME_MAX_], const char *name)
     out[n] = '\0';
 }
 
-/* "24GB", and nothing else. */
-static bool is_size(const char *p)
+/* The name without its size, as plain(). */
+static void plain_model(char out[NAME_MAX_], const struct gpu_model *g)
 {
-    const size_t digits = strspn(p, "0123456789");
-    return digits > 0 && strcmp(p + digits, "GB") == 0;
+    char model[NAME_MAX_];
+    snprintf(model, sizeof model, "%.*s", (int)(strrchr(g->name, '-') - g->name), g->name);
+    plain(out, model);
 }
 
 static enum err unknown(const char *name, struct errmsg *why)
@@ -111,7 +112,8 @@ enum err gpu_find(const struct gpu_model **out, const char *name, struct errmsg 
             *out = &gpus[i];
             return ERR_OK;
         }
-        if (key[0] && strncmp(other, key, strlen(key)) == 0 && is_size(other + strlen(key))) {
+        plain_model(other, &gpus[i]);
+        if (strcmp(key, other) == 0) {
             found = &gpus[i];
             n++;
             if (at + 32 < sizeof list)
@@ -134,10 +136,7 @@ const struct gpu_model *gpu_recognise(const char *driver_name, uint64_t mib)
     size_t longest = 0;
     plain(key, driver_name);
     for (int i = 0; i < GPUS; i++) {
-        const char *size = strrchr(gpus[i].name, '-');
-        char model[NAME_MAX_];
-        snprintf(model, sizeof model, "%.*s", (int)(size - gpus[i].name), gpus[i].name);
-        plain(other, model);
+        plain_model(other, &gpus[i]);
         const uint64_t want = gpus[i].mib;
         if (strstr(key, other) && strlen(other) > longest && mib * 20 > want * 19 &&
             mib * 20 < want * 21) {

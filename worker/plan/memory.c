@@ -3,13 +3,11 @@
 
 #include "worker/cpu/matmul.h"
 #include "worker/model/forward.h"
+#include "worker/text/tokenizer.h"
 
-/* Measured on workers with synthetic vocabularies of 8,000 to 152,000 tokens (gcc 12, glibc 2.36):
- * spans, attributes, hash tables, merges (worker/text) and the reader's list of strings. */
+/* Measured on workers of models that are next to nothing (gcc 12, glibc 2.36, Linux 6). */
 enum {
-    TOKEN_BYTES = 110,
-    MERGE_BYTES = 60,
-    PROCESS_BYTES = 6500 * 1000, /* program, libraries, rings, main stack */
+    PROCESS_BYTES = 4700 * 1000, /* program, libraries, rings, main stack */
     THREAD_BYTES = 60 * 1000,    /* a compute thread's stack */
     KV_TABLE_BYTES = 8, /* per position of the pool: its token id, and a share of a block */
 };
@@ -60,7 +58,7 @@ enum err memory_of_worker(struct memory *out, const struct subject *s, const str
     /* x, w and the kept ids of the sampler, counts of what was seen, the tokenizer's ends */
     m.sampling = s->h.embeds ? (uint64_t)l->slots * s->h.n_embd * sizeof(double)
                              : ((uint64_t)l->slots + 5) * vocab * sizeof(float);
-    m.tokenizer = vocab * TOKEN_BYTES + s->n_merges * MERGE_BYTES + s->metadata_bytes;
+    m.tokenizer = tokenizer_bytes(vocab, s->n_merges, str_of(s->pre)) + s->metadata_bytes;
     m.process = PROCESS_BYTES + (uint64_t)l->threads * THREAD_BYTES;
     m.total = m.weights + m.copies + m.kv + m.step + m.sampling + m.tokenizer + m.process;
     *out = m;

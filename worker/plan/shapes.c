@@ -318,8 +318,8 @@ enum err shape_choose(struct shape_choice *c, const char *text, struct errmsg *w
     }
     if (choose_name(c, name))
         return ERR_OK;
-    static const char *const words[] = {"-instruct", "-chat",         "-text",          "-it",
-                                        "-base",     "-qwen-distill", "-llama-distill", "-fp16"};
+    static const char *const words[] = {"-fp16", "-instruct", "-chat",         "-text",
+                                        "-it",   "-base",     "-qwen-distill", "-llama-distill"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         const size_t n = strlen(name), k = strlen(words[i]);
         if (n > k && strcasecmp(name + n - k, words[i]) == 0) {

@@ -130,6 +130,9 @@ static void name_file(struct subject *s, const struct gguf *g, const char *path)
     model_mix_name(s->quant, g);
     const struct gguf_kv *merges = gguf_kv(g, "tokenizer.ggml.merges");
     s->n_merges = merges ? merges->count : 0;
+    struct str pre = {0};
+    if (gguf_get_str(g, "tokenizer.ggml.pre", &pre))
+        put_printable(s->pre, sizeof s->pre, pre);
 }
 
 enum err subject_open_file(struct subject *s, const char *path, struct errmsg *why)
@@ -241,7 +244,9 @@ enum err subject_open_shape(struct subject *s, const char *text, const char *qua
     for (size_t i = 0; i < sizeof s->quant - 1 && quant[i]; i++)
         s->quant[i] = (char)(quant[i] >= 'a' && quant[i] <= 'z' ? quant[i] - 32 : quant[i]);
     s->metadata_bytes = (uint64_t)s->h.n_vocab * TEXT_OF_TOKEN;
-    s->n_merges = s->arch->encoder ? 0 : s->h.n_vocab;
+    /* SPM and WordPiece have no merges; vocabularies above 100,000 tokens are BPE. */
+    s->n_merges = s->arch->encoder || s->h.n_vocab < 100000 ? 0 : s->h.n_vocab;
+    snprintf(s->pre, sizeof s->pre, "%s", strcmp(s->arch->name, "llama") == 0 ? "llama-bpe" : "");
     return ERR_OK;
 }
 

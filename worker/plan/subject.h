@@ -35,6 +35,7 @@ struct subject {
     uint64_t quant_columns, float_columns;
     uint64_t metadata_bytes; /* of the file, without tensor data */
     uint64_t n_merges;
+    char pre[32]; /* tokenizer.ggml.pre */
 };
 
 /* `quant` may be NULL: the file's own, or Q4_K_M for a shape. */

@@ -86,6 +86,34 @@ static enum err open_kind(struct tokenizer *t, const struct gguf *g, size_t row,
     return ERR_INTERNAL;
 }
 
+static uint64_t slots_for(uint64_t least)
+{
+    uint64_t n = 16;
+    while (n < least && n <= UINT64_MAX / 4)
+        n *= 2;
+    return n;
+}
+
+uint64_t tokenizer_bytes(uint64_t n_vocab, uint64_t n_merges, struct str pre)
+{
+    enum {
+        TEXT = 9,  /* bytes of a token's text: 7 to 10 in published vocabularies */
+        PAIR = 16, /* of bpe.c */
+    };
+    const uint64_t table = slots_for(2 * n_vocab) * sizeof(struct strtab_slot);
+    struct pretokenizer *p = NULL;
+    struct errmsg ignored;
+    bool words = false; /* a second table, of the words that are tokens */
+    if (n_merges && pretokenizer_open(&p, pre, "", &ignored) == ERR_OK) {
+        words = pretokenizer_traits(p).ignore_merges;
+        pretokenizer_close(p);
+    }
+    const uint64_t spans = 2 * n_vocab * (TEXT + sizeof(uint32_t));
+    return spans + 2 * n_vocab + table * (words ? 2 : 1) +
+           (n_merges ? slots_for(n_merges + n_merges / 2) * PAIR : n_vocab * sizeof(float)) +
+           (n_vocab + n_merges) * sizeof(struct str);
+}
+
 enum err tokenizer_open(struct tokenizer **out, const struct gguf *g, struct errmsg *why)
 {
     struct str model;

@@ -30,6 +30,9 @@ enum token_flags { TOK_ADD_SPECIAL = 1, TOK_PARSE_SPECIAL = 2 };
 enum err tokenizer_open(struct tokenizer **out, const struct gguf *g,
                         struct errmsg *why) MUST_CHECK;
 void tokenizer_close(struct tokenizer *t);
+/* Bytes that the tables of such a vocabulary take, with the reader's list of its strings, within a
+ * tenth: for who plans memory. `pre`: tokenizer.ggml.pre, or empty. */
+uint64_t tokenizer_bytes(uint64_t n_vocab, uint64_t n_merges, struct str pre);
 
 /* Appends to `out`. Invalid UTF-8 is tokenized too (bytes), never a crash. */
 enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags,
