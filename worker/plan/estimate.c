@@ -157,7 +157,7 @@ enum err plan_make(struct plan *p, const struct subject *s, const struct machine
     if (load->slots <= 1 && many > SPEED_SLOTS)
         many = SPEED_SLOTS;
     p->one = speed_of(p, 1);
-    if (many > 1)
+    if (many > 1 && m->gpus)
         p->many = speed_of(p, many);
     return ERR_OK;
 }

@@ -12,7 +12,7 @@
 
 /* Shares of the bandwidth that decoding is assumed to get. */
 #define GPU_SHARE 0.7 /* of the data sheet's */
-#define CPU_SHARE 0.8 /* of what was measured by reading */
+#define CPU_SHARE 0.7 /* of what plain reading gets: the kernels unpack and multiply meanwhile */
 enum {
     CPU_RESERVE = 10, /* one part in so many of the free memory stays free */
     ROWS_MAX = 12,
@@ -44,7 +44,8 @@ struct plan {
     uint64_t room_bytes;   /* of one GPU or of the machine, that may be used */
     struct room rows[ROWS_MAX];
     int n_rows;
-    struct speed one, many;
+    struct speed one,
+        many; /* many: on GPUs; a processor waits for arithmetic then. slots 0: none */
 };
 
 /* load: as asked. ERR_RANGE: a context beyond the model's, numbers that can't be. */

@@ -135,13 +135,27 @@ static void put_rooms(const struct plan *p, struct buf *out)
 
 /* --- speed ----------------------------------------------------------------------------------- */
 
+/* Two digits: it is an estimate. */
+static void put_rate(struct buf *out, double v)
+{
+    double unit = 0.01;
+    while (v >= 100 * unit)
+        unit *= 10;
+    buf_printf(out,
+               unit < 0.1 ? "%.2f"
+               : unit < 1 ? "%.1f"
+                          : "%.0f",
+               (double)(uint64_t)(v / unit + 0.5) * unit);
+}
+
 static void put_speed(const struct speed *v, struct buf *out)
 {
+    buf_puts(out, "estimate: ");
+    put_rate(out, v->tokens_s);
     if (v->slots == 1)
-        buf_printf(out, "estimate: %.3g tokens/s for one request", v->tokens_s);
+        buf_puts(out, " tokens/s for one request");
     else
-        buf_printf(out, "estimate: %.3g tokens/s in all for %" PRIu32 " requests on one worker",
-                   v->tokens_s, v->slots);
+        buf_printf(out, " tokens/s in all for %" PRIu32 " requests on one worker", v->slots);
     buf_puts(out, " (a step reads ");
     put_size(out, v->bytes);
     buf_puts(out, ")\n");
@@ -164,11 +178,14 @@ static void put_speeds(const struct plan *p, struct buf *out)
         put_speed(&p->many, out);
     }
     buf_printf(out,
-               "          assumed: %.0f %% of the bandwidth, each request's context half full, "
-               "arithmetic free\n"
-               "          (the more requests, the less it is)%s\n",
-               100 * (p->m->gpus ? GPU_SHARE : CPU_SHARE),
-               p->m->gpus && p->gpu.gpus > 1 ? ", GPUs of one worker one after another" : "");
+               "          assumed: %.0f %% of the bandwidth, each request's context half full; ",
+               100 * (p->m->gpus ? GPU_SHARE : CPU_SHARE));
+    if (p->m->gpus)
+        buf_printf(out, "arithmetic is free\n          (the less so the more requests)%s\n",
+                   p->gpu.gpus > 1 ? ", GPUs of one worker work one after another" : "");
+    else
+        buf_puts(out, "with more requests\n          a processor waits for arithmetic: "
+                      "millrace-worker bench measures that\n");
 }
 
 void plan_text(const struct plan *p, struct buf *out)
