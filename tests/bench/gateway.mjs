@@ -5,11 +5,12 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { Gateway, sleep, until, streamChat, demoModel } from '../e2e/support.mjs';
+import { Gateway, sleep, until, streamChat, synthesize, demoModel } from '../e2e/support.mjs';
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 3);
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'millrace-bench-'));
+fs.chmodSync(dir, 0o755); // nginx's worker may be another user
 const median = (a) => [...a].sort((x, y) => x - y)[a.length >> 1];
 const have = (cmd) => { try { execFileSync('sh', ['-c', `command -v ${cmd}`]); return true; } catch { return false; } };
 const pin = (pid, core) => execFileSync('taskset', ['-a', '-p', '-c', String(core), String(pid)], { stdio: 'ignore' });
@@ -94,20 +95,47 @@ async function idleStreams() {
   await g.end();
 }
 
-async function cancelBound() {
-  const g = await Gateway.start({ models: [`tiny=${demoModel}`], args: ['--log-level', 'warn'] });
-  const openai = await g.client();
+// A client leaves in one phase of its request; how long until the slot (or the place in the queue) is free.
+async function leave(g, request, gauge, gone, times) {
   const took = [];
-  for (let i = 0; i < 20; i++) {
+  for (let i = 0; i < times; i++) {
     const stop = new AbortController();
-    const stream = await openai.chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Tell me a story.' }], stream: true,
-      ignore_eos: true, max_tokens: 1800 }, { signal: stop.signal });
-    let k = 0, t0;
-    try { for await (const _ of stream) if (++k === 8) { t0 = performance.now(); stop.abort(); } } catch { /* aborted */ }
-    while ((await g.metrics())['vllm:num_requests_running'] !== 0) await sleep(1);
+    const done = fetch(`${g.url}/v1/completions`, { method: 'POST', signal: stop.signal, headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...request, others: undefined, stream: true }) }).then(async (r) => { for await (const _ of r.body); }).catch(() => 'left');
+    await gone(done);
+    const t0 = performance.now();
+    stop.abort();
+    while ((await g.metrics())[gauge] > (request.others ?? 0)) await sleep(4);
     took.push(performance.now() - t0);
+    await done;
   }
-  console.log(`Client leaves in mid-decode until its slot is free (demo model, ${took.length} times): median ${median(took).toFixed(1)} ms, worst ${Math.max(...took).toFixed(1)} ms.\n`);
+  return [took.length, median(took).toFixed(1), Math.max(...took).toFixed(1)];
+}
+
+async function cancelBound() {
+  const rows = [];
+  const running = 'vllm:num_requests_running';
+  const file = synthesize(path.join(dir, 'prefill.gguf'), ['--arch', 'llama', '--quant', 'Q4_0', '--params',
+    'layers=12,embd=1024,ff=4096,heads=8,vocab=1000,context=8192']);
+  const g = await Gateway.start({ models: [`tiny=${demoModel},slots=1`, `slow=${file},context=8192,slots=1`], args: ['--log-level', 'warn'] });
+  const story = { model: 'tiny', prompt: 'Once upon a time', ignore_eos: true, max_tokens: 1800 };
+  const long = (i) => Array.from({ length: 6000 }, (_, k) => 10 + (k * 7 + i) % 900);
+  const until1 = (gauge) => async () => { while (!(await g.metrics())[gauge]) await sleep(4); await sleep(100 + Math.random() * 300); };
+  let salt = 0;
+  const prefill = { model: 'slow', max_tokens: 1, get prompt() { return long(++salt); } };
+  const holder = new AbortController();
+  rows.push(['decode', ...await leave(g, story, running, until1(running), 20)]);
+  rows.push(['prefill of 6,000 tokens', ...await leave(g, prefill, running, until1(running), 10)]);
+  const held = fetch(`${g.url}/v1/completions`, { method: 'POST', signal: holder.signal, headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ ...prefill, prompt: long(++salt), max_tokens: 2000, ignore_eos: true, stream: true }) }).catch(() => 'left');
+  while (!(await g.metrics())[running]) await sleep(1);
+  rows.push(['waiting for a slot', ...await leave(g, { model: 'slow', prompt: [11, 12], max_tokens: 1, others: 1 }, running, () => sleep(100), 10)]);
+  holder.abort();
+  await held;
+  console.log('A client leaves; until its slot, or its place in the queue, is free (as /metrics tells):\n');
+  console.log('| phase | times | median ms | worst ms |\n|---|---|---|---|');
+  for (const r of rows) console.log(`| ${r.join(' | ')} |`);
+  console.log('');
   await g.end();
 }
 
@@ -123,5 +151,6 @@ async function streamCost() {
 }
 
 console.log(`## The gateway alone\n`);
-for (const part of [throughput, idleStreams, cancelBound, streamCost]) await part();
+const parts = { throughput, idleStreams, cancelBound, streamCost };
+for (const [name, part] of Object.entries(parts)) if (!process.env.BENCH_PARTS || process.env.BENCH_PARTS.split(",").includes(name)) await part();
 fs.rmSync(dir, { recursive: true, force: true });

@@ -166,16 +166,16 @@ test('a step longer than --stall-seconds does not kill a worker whose layers go 
   const fs = await import('node:fs');
   const os = await import('node:os');
   const dir = fs.mkdtempSync(`${os.tmpdir()}/millrace-slow-`);
-  const file = synthesize(`${dir}/slow.gguf`, ['--arch', 'llama', '--params', 'layers=24,embd=256,ff=1024,heads=4,vocab=1000,context=512']);
+  const file = synthesize(`${dir}/slow.gguf`, ['--arch', 'llama', '--params', 'layers=96,embd=256,ff=1024,heads=4,vocab=1000,context=512']);
   try {
-    // The plain C kernels, on one thread, make a step of seconds out of one long prompt.
+    // The plain C kernels, on one thread, make one step of seconds out of a prompt that fits into it.
     await withGateway({ models: [`slow=${file},threads=1`], env: { MILLRACE_CPU_ISA: 'c' }, args: ['--stall-seconds', '1'] }, async (g, openai) => {
-      const prompt = Array.from({ length: 256 }, (_, i) => 10 + (i * 7) % 900);
+      const prompt = Array.from({ length: 128 }, (_, i) => 10 + i * 7);
       await openai.completions.create({ model: 'slow', prompt, max_tokens: 1, ignore_eos: true });
       const [row] = await g.rowsWhen(1);
       t.diagnostic(`first token after ${(row.ttft_us / 1e6).toFixed(1)} s`);
       assert.deepEqual([row.outcome, row.failovers], ['finished', 0]);
-      if (row.ttft_us < 2.5e6) t.skip('this machine is too fast for a step of seconds');
+      if (row.ttft_us < 2e6) t.skip('this machine is too fast for a step of seconds');
     });
   } finally { fs.rmSync(dir, { recursive: true, force: true }); }
 });
