@@ -26,7 +26,7 @@ enum usage_outcome {
 /* Fixed size, no pointers: lives in the journal's slots as it is. Texts are NUL-terminated, cut at
  * the array's size on a UTF-8 border. */
 struct usage_row {
-    char id[40]; /* the request's id + "-" + attempt-independent job number: unique */
+    char id[40]; /* hex: time, then randomness; unique over restarts and machines */
     char request_id[40];
     char key_id[40]; /* empty: no key */
     char end_user[64];
@@ -53,7 +53,7 @@ struct usage;
 struct usage_options {
     const char
         *data_dir; /* created when missing: usage.db, journal; an exclusive lock is taken on it */
-    uint32_t max_jobs; /* journal slots: running and queued jobs; 0: 65536 */
+    uint32_t max_jobs; /* journal slots: running, queued, not yet committed; 0: 16384 */
 };
 
 /* Replays the journal of a gateway that died: each slot found becomes a row (outcome INTERRUPTED).
