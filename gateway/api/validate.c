@@ -35,7 +35,8 @@ static taker take_model, take_messages, take_prompt, take_stop, take_logit_bias,
     take_top_k, take_top_logprobs, take_logprobs_count, take_stream_options, take_tools,
     take_tool_choice, take_response_format, take_store, take_service_tier, take_metadata,
     take_template_kwargs, take_reasoning_effort, take_verbosity, take_parallel, take_modalities,
-    take_suffix, take_flag_echo, take_flag_ignore_eos, take_input, take_encoding_format;
+    take_reasoning_format, take_suffix, take_flag_echo, take_flag_ignore_eos, take_input,
+    take_encoding_format;
 
 // clang-format off
 static const struct field fields[] = {
@@ -75,6 +76,7 @@ static const struct field fields[] = {
     {"response_format",       FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_response_format},
     {"chat_template_kwargs",  FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_template_kwargs},
     {"reasoning_effort",      FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_reasoning_effort},
+    {"reasoning_format",      FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_reasoning_format},
     {"verbosity",             FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_verbosity},
     {"modalities",            FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_modalities},
     {"store",                 FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_store},
@@ -495,6 +497,16 @@ static bool take_reasoning_effort(const struct json *v, struct api_params *p, st
     return true;
 }
 
+/* llama-server's switch: "none" leaves the thoughts in the content, as the model wrote them. */
+static bool take_reasoning_format(const struct json *v, struct api_params *p, struct api_fault *f)
+{
+    static const char *const values[] = {"auto", "deepseek", "none"};
+    if (!one_of(v, "reasoning_format", values, 3, "'auto', 'deepseek', and 'none'", f))
+        return false;
+    p->reasoning_off = str_is(v->s, "none");
+    return true;
+}
+
 static bool take_verbosity(const struct json *v, struct api_params *p, struct api_fault *f)
 {
     static const char *const values[] = {"low", "medium", "high"};
@@ -593,9 +605,6 @@ static bool check_together(enum dialect_bit dialect, struct api_params *p, struc
         return fault_set(
             f, API_VALUE, "top_logprobs",
             "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.");
-    if (p->has_parallel_false && p->tools && !p->tools_off)
-        return fault_set(f, API_UNSUPPORTED_VALUE, "parallel_tool_calls",
-                         "Unsupported value: 'parallel_tool_calls' can only be true.");
     if (p->echo && (p->logprobs || (p->prompt && p->prompt->kind != JSON_STRING)))
         return fault_set(
             f, API_UNSUPPORTED_VALUE, "echo",
@@ -616,6 +625,10 @@ static bool check_together(enum dialect_bit dialect, struct api_params *p, struc
             h->max_tokens, h->min_tokens);
     if (p->logprobs)
         h->flags |= JOB_LOGPROBS;
+    if (dialect == FOR_CHAT && !p->reasoning_off)
+        h->flags |= JOB_PARSE_REASONING;
+    if (p->tools && p->tools->list.count && !p->tools_off)
+        h->flags |= JOB_PARSE_TOOLS | (p->has_parallel_false ? JOB_SINGLE_CALL : 0);
     return true;
 }
 

@@ -37,6 +37,7 @@ struct api_params {
     uint32_t best_of;                           /* 0: absent */
     bool echo;                                  /* completions */
     bool tools_off;                             /* tool_choice none */
+    bool reasoning_off;                         /* thoughts stay in the content, tags and all */
     struct str user, safety_identifier, cache_key;
 };
 

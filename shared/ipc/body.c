@@ -80,7 +80,8 @@ static const char *head_fault(const struct job_head *h)
         h->temperature,       h->top_p,           h->min_p, h->repetition_penalty,
         h->frequency_penalty, h->presence_penalty};
     const uint32_t known =
-        JOB_IGNORE_EOS | JOB_LOGPROBS | JOB_ECHO | JOB_NO_ADD_SPECIAL | JOB_NO_PREFIX_CACHE;
+        JOB_IGNORE_EOS | JOB_LOGPROBS | JOB_ECHO | JOB_NO_ADD_SPECIAL | JOB_NO_PREFIX_CACHE |
+        (h->kind == JOB_CHAT ? JOB_PARSE_REASONING | JOB_PARSE_TOOLS | JOB_SINGLE_CALL : 0);
     if (h->version != PROTO_VERSION)
         return "of another protocol version";
     if (h->kind > JOB_DETOKENIZE)

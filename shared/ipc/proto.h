@@ -25,8 +25,9 @@
  * that lost its worker starts over, and gives the same numbers.
  *
  * Invariant: exactly one terminal event (FINISHED or FAILED) per SUBMIT, and nothing after it.
- * Every decode step of a choice yields one DELTA, even with empty text (bytes held back for UTF-8
- * or a stop string): so the gateway's count of tokens, and its usage journal, are exact at every
+ * Every decode step of a choice yields one DELTA with its token, even with empty text (bytes held
+ * back for UTF-8 or a stop string), and further ones without tokens where its text is of more than
+ * one kind: so the gateway's count of tokens, and its usage journal, are exact at every
  * moment.
  *
  * Replay (failover): SUBMIT may carry the tokens already delivered per choice. The worker feeds
@@ -225,6 +226,10 @@ enum job_flags {
     JOB_ECHO = 1u << 2,           /* completions: the prompt is part of the answer */
     JOB_NO_ADD_SPECIAL = 1u << 3, /* completions: don't add BOS */
     JOB_NO_PREFIX_CACHE = 1u << 4,
+    JOB_PARSE_REASONING =
+        1u << 5,               /* chat: told apart from content, as the template's form has it */
+    JOB_PARSE_TOOLS = 1u << 6, /* chat: tool calls are recognised */
+    JOB_SINGLE_CALL = 1u << 7, /* chat: the answer ends with its first call */
 };
 
 struct job_head {

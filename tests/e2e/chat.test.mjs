@@ -1,7 +1,7 @@
 // The main job: the official SDK, with nothing changed but base_url, gets the demo model's answers.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { Gateway, expected, sure, streamChat, sse, schemaValidator, until } from './support.mjs';
+import { Gateway, expected, sure, partsOf, partsOfMessage, streamChat, sse, schemaValidator, until } from './support.mjs';
 
 let g, openai;
 before(async () => { g = await Gateway.start(); openai = await g.client(); });
@@ -10,14 +10,16 @@ after(() => g.end());
 test('every sure case of the demo model gives its text, plain and streamed, with the same usage', async () => {
   for (const c of sure) {
     const plain = await openai.chat.completions.create({ model: 'tiny', ...c.request });
-    assert.equal(plain.choices[0].message.content, c.text.q8_0, c.id);
-    assert.equal(plain.choices[0].finish_reason, 'stop', c.id);
+    const parts = partsOf(c.text.q8_0);
+    const finish = parts.calls.length ? 'tool_calls' : 'stop';
+    assert.deepEqual(partsOfMessage(plain.choices[0].message), parts, c.id);
+    assert.equal(plain.choices[0].finish_reason, finish, c.id);
     assert.equal(plain.usage.prompt_tokens, c.prompt_tokens, c.id);
     assert.equal(plain.usage.completion_tokens, c.completion_tokens.q8_0, c.id);
     assert.equal(plain.usage.total_tokens, c.prompt_tokens + c.completion_tokens.q8_0, c.id);
     const streamed = await streamChat(openai, { model: 'tiny', ...c.request });
-    assert.equal(streamed.text, c.text.q8_0, c.id);
-    assert.equal(streamed.finish, 'stop', c.id);
+    assert.deepEqual([streamed.text, streamed.reasoning], [parts.content, parts.reasoning], c.id);
+    assert.equal(streamed.finish, finish, c.id);
     assert.equal(streamed.usage.completion_tokens, plain.usage.completion_tokens, c.id);
     assert.equal(streamed.usage.prompt_tokens, plain.usage.prompt_tokens, c.id);
   }
@@ -26,7 +28,7 @@ test('every sure case of the demo model gives its text, plain and streamed, with
 test('near-tie cases are at least the same plain and streamed', async () => {
   for (const c of expected.filter((e) => !sure.includes(e))) {
     const plain = await openai.chat.completions.create({ model: 'tiny', ...c.request });
-    assert.equal((await streamChat(openai, { model: 'tiny', ...c.request })).text, plain.choices[0].message.content, c.id);
+    assert.equal((await streamChat(openai, { model: 'tiny', ...c.request })).text, plain.choices[0].message.content ?? '', c.id);
   }
 });
 

@@ -173,15 +173,36 @@ export async function sse(url, body, init = {}) {
 export async function streamChat(client, request, options) {
   const stream = await client.chat.completions.create(
     { ...request, stream: true, stream_options: { include_usage: true } }, options);
-  const out = { text: '', chunks: 0, usage: null, finish: null };
+  const out = { text: '', reasoning: '', calls: [], chunks: 0, usage: null, finish: null };
   for await (const chunk of stream) {
     if (chunk.usage) out.usage = chunk.usage;
     const choice = chunk.choices[0];
     if (!choice) continue;
     if (choice.delta?.content) { out.text += choice.delta.content; out.chunks++; }
+    out.reasoning += choice.delta?.reasoning_content ?? '';
+    for (const c of choice.delta?.tool_calls ?? []) {
+      const call = (out.calls[c.index] ??= { id: '', type: '', function: { name: '', arguments: '' } });
+      call.id += c.id ?? '';
+      call.type += c.type ?? '';
+      call.function.name += c.function?.name ?? '';
+      call.function.arguments += c.function?.arguments ?? '';
+    }
     if (choice.finish_reason) out.finish = choice.finish_reason;
   }
   return out;
+}
+
+// What the demo model's raw text is for a client: its thoughts, its calls, the rest.
+export function partsOf(text) {
+  const [, thought, rest] = /^(?:<think>\s*([^]*?)\s*<\/think>\s*)?([^]*)$/.exec(text);
+  const calls = [...rest.matchAll(/<tool_call>\n({[^]*?})\n<\/tool_call>/g)].map((m) => JSON.parse(m[1]));
+  return { reasoning: thought ?? '', content: rest.replace(/\s*<tool_call>[^]*?<\/tool_call>/g, ''), calls };
+}
+
+// The same of a whole answer's message.
+export function partsOfMessage(m) {
+  return { reasoning: m.reasoning_content ?? '', content: m.content ?? '',
+    calls: (m.tool_calls ?? []).map((c) => ({ name: c.function.name, arguments: JSON.parse(c.function.arguments) })) };
 }
 
 // A model of random weights: its file's path. args: ['--arch', 'bert', '--params', '...'].

@@ -18,7 +18,7 @@ static void text_out_clear(struct text_out *out)
     out->kind = DELTA_CONTENT;
     out->tool_index = 0;
     out->stop = -1;
-    out->more = false;
+    out->more = out->ends = false;
 }
 
 /* --- one token
@@ -75,9 +75,13 @@ static enum err flush(struct sched *s, struct choice *c, const int32_t **token, 
     struct text_out *out = &s->out, *tail = &s->tail;
     do {
         text_out_clear(tail);
+        tail->called = c->called;
+        tail->reasoning_tokens = c->reasoning_tokens;
         enum err e = s->engine->text_end(c->text, tail);
         if (e)
             return e;
+        c->called = tail->called;
+        c->reasoning_tokens = tail->reasoning_tokens;
         if (tail->text.n == 0)
             continue;
         bool same = out->kind == tail->kind && out->tool_index == tail->tool_index;
@@ -110,14 +114,21 @@ static enum err advance(struct sched *s, struct choice *c, int32_t id, bool live
         out->called = c->called;
         out->reasoning_tokens = c->reasoning_tokens;
         enum err e = s->engine->text_feed(c->text, id, out);
+        while (!e && out->more) {
+            c->reasoning_tokens = out->reasoning_tokens;
+            tell(s, c, out, token, live);
+            token = NULL;
+            text_out_clear(out);
+            e = s->engine->text_more(c->text, out);
+        }
         if (e)
             return e;
         c->called = out->called;
         c->reasoning_tokens = out->reasoning_tokens;
         end->stop_index = out->stop;
-        end->ends = out->stop >= 0;
+        end->ends = out->stop >= 0 || out->ends;
     }
-    end->reason = c->called ? FINISH_TOOL_CALLS : FINISH_STOP;
+    end->reason = FINISH_STOP;
     if (!end->ends && c->n_completion >= j->max_completion) {
         end->ends = true;
         end->reason = FINISH_LENGTH;
@@ -127,9 +138,12 @@ static enum err advance(struct sched *s, struct choice *c, int32_t id, bool live
         if (e)
             return e;
     }
+    if (end->reason == FINISH_STOP && c->called)
+        end->reason = FINISH_TOOL_CALLS;
     if (out->text.failed)
         return ERR_NOMEM;
-    tell(s, c, out, token, live);
+    if (token || out->text.n > 0)
+        tell(s, c, out, token, live);
     return ERR_OK;
 }
 

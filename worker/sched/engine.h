@@ -10,20 +10,21 @@
 #include "worker/model/model.h"
 #include "worker/sched/job_req.h"
 
-/* What one token adds to what the client sees. A pipeline gives one kind at a time: when a token
- * ends one kind and starts another, it keeps the second part for the next call. */
+/* What one token adds to what the client sees, one kind at a time: when a token ends one kind and
+ * starts another, `more` says so and text_more() gives the next part. */
 struct text_out {
     struct buf text; /* the pipeline appends; whole code points */
     enum delta_kind kind;
     uint32_t tool_index;
     int32_t stop;              /* the stop string that this token completed; -1: none */
-    bool more;                 /* of text_end(): there is another part, call again */
+    bool more;                 /* there is another part: text_more(), or text_end() again */
+    bool ends;                 /* the choice ends with this token: its one call is complete */
     uint32_t reasoning_tokens; /* of this choice so far */
     bool called;               /* this choice has made tool calls */
 };
 
-/* One choice's way from tokens to text: detokenizer and stop strings today; reasoning and tool
- * calls belong here. The text is a pure function of the tokens fed (replay depends on it). */
+/* One choice's way from tokens to text: detokenizer, reasoning and tool calls, stop strings. The
+ * text is a pure function of the tokens fed (replay depends on it). */
 struct text_pipe; /* opaque: the engine's own */
 
 struct engine {
@@ -51,6 +52,8 @@ struct engine {
                           struct text_pipe **out);
     void (*text_close)(struct text_pipe *p);
     enum err (*text_feed)(struct text_pipe *p, int32_t id, struct text_out *out);
+    /* The next part of the last token, after text_feed() or text_more() said `more`. */
+    enum err (*text_more)(struct text_pipe *p, struct text_out *out);
     enum err (*text_end)(struct text_pipe *p,
                          struct text_out *out); /* the rest; see text_out.more */
 };

@@ -232,6 +232,7 @@ void job_req_free(struct job_req *r)
     for (size_t i = 0; i < r->n_inputs; i++)
         free(r->inputs[i].ids);
     free(r->inputs);
+    output_job_free(r->output);
     free(r->prompt);
     free(r->bytes);
     free(r);

@@ -14,6 +14,7 @@
 #include "shared/base/str.h"
 #include "shared/ipc/proto.h"
 #include "worker/sample/sampler.h"
+#include "worker/text/output/output.h"
 
 enum { JOB_MAX_INPUT_TOKENS = 300000 }; /* of an embedding job; OpenAI's bound */
 
@@ -45,7 +46,8 @@ struct job_req {
     struct job_input *inputs;                /* owned [n_inputs] */
     size_t n_inputs;
 
-    int32_t *prompt; /* owned: the prompt's tokens, set by prompt_prepare() */
+    struct output_job *output; /* owned; NULL: all text is content. Set by prompt_prepare() */
+    int32_t *prompt;           /* owned: the prompt's tokens, set by prompt_prepare() */
     size_t n_prompt;
 };
 

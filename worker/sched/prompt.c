@@ -44,8 +44,10 @@ enum err prompt_maker_open(struct prompt_maker *p, const struct gguf *g, const s
     }
     struct errmsg detail = {0};
     enum err e = template_compile(&p->chat, p->source.p ? p->source.p : "", p->source.n, &detail);
-    if (e == ERR_OK)
+    if (e == ERR_OK) {
+        p->format = output_format_of((struct str){p->source.p, p->source.n});
         return ERR_OK;
+    }
     if (file || e == ERR_NOMEM)
         return err_set(why, e, "%s: chat template: %s", file ? file : gguf_path(g), detail.text);
     p->unusable = detail;
@@ -87,6 +89,22 @@ static bool encode(const struct prompt_maker *p, struct str text, unsigned flags
                          e == ERR_OK ? "out of memory" : why.text);
 }
 
+/* What the answer will be parsed with, if it is to be parsed and the model has a form for it. */
+static bool prepare_output(const struct prompt_maker *p, struct job_req *r, struct str prompt,
+                           struct job_fault *fault)
+{
+    const struct output_wants wants = {
+        .reasoning = (r->head.flags & JOB_PARSE_REASONING) && p->format.reasoning,
+        .tools = (r->head.flags & JOB_PARSE_TOOLS) && p->format.calls,
+        .single_call = r->head.flags & JOB_SINGLE_CALL};
+    struct errmsg why = {0};
+    if (!wants.reasoning && !wants.tools)
+        return true;
+    enum err e = output_job_new(&r->output, &p->format, &wants, r->request_json, prompt, &why);
+    return e == ERR_OK ||
+           job_fault_set(fault, e, PARAM_TOOLS, "%s", why.text[0] ? why.text : err_text(e));
+}
+
 static bool prepare_chat(const struct prompt_maker *p, struct job_req *r, struct job_fault *fault)
 {
     if (p->unusable.text[0])
@@ -110,6 +128,7 @@ static bool prepare_chat(const struct prompt_maker *p, struct job_req *r, struct
     bool ok = e == ERR_OK ? encode(p, (struct str){text.p, text.n}, TOK_PARSE_SPECIAL, &r->prompt,
                                    &r->n_prompt, PARAM_MESSAGES, fault)
                           : job_fault_set(fault, e, PARAM_MESSAGES, "%s", why.text);
+    ok = ok && prepare_output(p, r, (struct str){text.p, text.n}, fault);
     buf_fini(&text);
     return ok;
 }

@@ -5,15 +5,17 @@
 #define MILLRACE_WORKER_SCHED_PROMPT_H
 
 #include "worker/sched/job_req.h"
+#include "worker/text/output/format.h"
 #include "worker/text/template.h"
 #include "worker/text/tokenizer.h"
 
 struct prompt_maker {
     const struct tokenizer *tokenizer; /* borrowed */
-    struct chat_template *chat; /* owned; NULL: the file has none, and chat jobs are refused */
-    struct buf source;          /* of the template */
-    bool embeds;                /* the model gives embeddings, no text: set by the owner */
-    struct errmsg unusable;     /* why the model's own template can't be used; empty: it can */
+    struct chat_template *chat;  /* owned; NULL: the file has none, and chat jobs are refused */
+    struct buf source;           /* of the template */
+    struct output_format format; /* of reasoning and tool calls, as the template has them */
+    bool embeds;                 /* the model gives embeddings, no text: set by the owner */
+    struct errmsg unusable;      /* why the model's own template can't be used; empty: it can */
 };
 
 /* The template of `file`, or the model's own where file is NULL. One that was asked for must work;

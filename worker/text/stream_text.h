@@ -31,6 +31,9 @@ void stream_text_close(struct stream_text *s); /* NULL is fine */
  * -1: none. After a stop nothing more may be fed and there is nothing to end. ERR_NOMEM. */
 enum err stream_text_feed(struct stream_text *s, int32_t id, struct buf *out,
                           int32_t *stop) MUST_CHECK;
+/* The same, but a control token adds its text: for a marker that a parser must see. */
+enum err stream_text_feed_shown(struct stream_text *s, int32_t id, struct buf *out,
+                                int32_t *stop) MUST_CHECK;
 /* The tokens are over: appends what was held back; an unfinished code point becomes U+FFFD. */
 enum err stream_text_end(struct stream_text *s, struct buf *out) MUST_CHECK;
 

@@ -139,13 +139,13 @@ static const struct refusal refusals[] = {
     {FOR_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", API_MISSING, "messages[0].tool_call_id", NULL},
     {FOR_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"name\":5}]}", API_TYPE, "messages[0].name", NULL},
     /* tools */
+    {FOR_CHAT, CHAT "\"reasoning_format\":\"raw\"}", API_VALUE, "reasoning_format", NULL},
     {FOR_CHAT, CHAT "\"tools\":{}}", API_TYPE, "tools", NULL},
     {FOR_CHAT, CHAT "\"tools\":[{\"type\":\"custom\"}]}", API_UNSUPPORTED_VALUE, "tools[0].type", NULL},
     {FOR_CHAT, CHAT "\"tools\":[{\"type\":\"function\"}]}", API_MISSING, "tools[0].function", NULL},
     {FOR_CHAT, CHAT "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a b\"}}]}", API_VALUE, "tools[0].function.name", NULL},
     {FOR_CHAT, CHAT "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a\",\"parameters\":[]}}]}", API_TYPE, "tools[0].function.parameters", NULL},
     {FOR_CHAT, CHAT "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a\",\"strict\":true}}]}", API_UNSUPPORTED_VALUE, "tools[0].function.strict", NULL},
-    {FOR_CHAT, CHAT "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a\"}}],\"parallel_tool_calls\":false}", API_UNSUPPORTED_VALUE, "parallel_tool_calls", NULL},
 };
 // clang-format on
 
@@ -208,7 +208,7 @@ static void chat_parameters_reach_the_job(void **state)
     assert_int_equal(h->n, 3);
     assert_int_equal(h->max_tokens, 50);
     assert_int_equal(h->min_tokens, 2);
-    assert_int_equal(h->flags, JOB_IGNORE_EOS | JOB_LOGPROBS);
+    assert_int_equal(h->flags, JOB_IGNORE_EOS | JOB_LOGPROBS | JOB_PARSE_REASONING);
     assert_int_equal(h->top_logprobs, 4);
     assert_int_equal(p.n_stops, 2);
     assert_true(p.stream && p.include_usage);
