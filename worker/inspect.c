@@ -130,6 +130,7 @@ static void read_template(struct inspect *r)
     r->template_works = !template_compile(&t, src.p, src.n, &r->template_error);
     if (r->template_works)
         template_free(t);
+    r->format = output_format_of(src);
     r->tools = contains(src, "tools");
     r->reasoning = contains(src, "<think>") || contains(src, "reasoning_content") ||
                    contains(src, "<|channel|>") || contains(src, "thinking");

@@ -8,6 +8,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/err.h"
+#include "worker/text/output/format.h"
 #include "worker/model/gguf.h"
 
 struct inspect_opts {
@@ -38,6 +39,7 @@ struct inspect {
     bool has_template, template_works;
     struct errmsg template_error;
     bool tools, reasoning, system_role, images;
+    struct output_format format; /* the forms in which answers are parsed */
     uint32_t context, slots;
     uint64_t kv_bytes_per_token, kv_bytes; /* 0: not known */
 };

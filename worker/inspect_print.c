@@ -83,6 +83,8 @@ static void put_template(struct buf *out, const struct inspect *r)
                r->images ? ", images" : "");
     if (!r->template_works)
         buf_printf(out, "              not usable: %s\n", r->template_error.text);
+    buf_printf(out, "answers       tool calls as %s, reasoning as %s\n",
+               output_format_calls(&r->format), output_format_reasoning(&r->format));
 }
 
 static void put_memory(struct buf *out, const struct inspect *r, const struct inspect_opts *o)
@@ -222,6 +224,8 @@ void inspect_json(const struct inspect *r, const struct inspect_opts *o, struct 
     put_bool(out, "template", r->has_template && r->template_works);
     put_bool(out, "tools", r->tools);
     put_bool(out, "reasoning", r->reasoning);
+    put_text(out, "tool_format", str_of(output_format_calls(&r->format)));
+    put_text(out, "reasoning_format", str_of(output_format_reasoning(&r->format)));
     put_u64(out, "weight_bytes", r->weight_bytes);
     put_text(out, "kv_type", str_of(kv_name(r, o)));
     put_u64(out, "kv_bytes_per_token", r->kv_bytes_per_token);

@@ -27,6 +27,21 @@ static enum err read_file(struct buf *out, const char *path, struct errmsg *why)
     return ERR_OK;
 }
 
+static struct str special_text(const struct tokenizer *t, int32_t id)
+{
+    return id < 0 ? (struct str){"", 0} : tokenizer_piece(t, id, true);
+}
+
+static struct chat_prompt_env prompt_env(const struct prompt_maker *p)
+{
+    return (struct chat_prompt_env){
+        .bos_token = special_text(p->tokenizer, tokenizer_bos(p->tokenizer)),
+        .eos_token = special_text(p->tokenizer, tokenizer_eos(p->tokenizer)),
+        .template_source = {p->source.p, p->source.n},
+        .text_arguments = p->text_arguments,
+        .now_unix = clock_wall_ms() / 1000};
+}
+
 enum err prompt_maker_open(struct prompt_maker *p, const struct gguf *g, const struct tokenizer *t,
                            const char *file, struct errmsg *why)
 {
@@ -45,7 +60,9 @@ enum err prompt_maker_open(struct prompt_maker *p, const struct gguf *g, const s
     struct errmsg detail = {0};
     enum err e = template_compile(&p->chat, p->source.p ? p->source.p : "", p->source.n, &detail);
     if (e == ERR_OK) {
-        p->format = output_format_of((struct str){p->source.p, p->source.n});
+        const struct chat_prompt_env env = prompt_env(p);
+        p->format = output_format_of(env.template_source);
+        p->text_arguments = chat_prompt_wants_text_arguments(p->chat, &env);
         return ERR_OK;
     }
     if (file || e == ERR_NOMEM)
@@ -59,11 +76,6 @@ void prompt_maker_fini(struct prompt_maker *p)
     template_free(p->chat);
     buf_fini(&p->source);
     *p = (struct prompt_maker){0};
-}
-
-static struct str special_text(const struct tokenizer *t, int32_t id)
-{
-    return id < 0 ? (struct str){"", 0} : tokenizer_piece(t, id, true);
 }
 
 /* Moves the list's ids out; empty lists give a non-NULL pointer, so that "prepared" can be told
@@ -116,11 +128,7 @@ static bool prepare_chat(const struct prompt_maker *p, struct job_req *r, struct
         return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_MESSAGES,
                              "this model's file has no chat template; serve it with "
                              "chat-template=FILE, or use /v1/completions");
-    const struct chat_prompt_env env = {
-        .bos_token = special_text(p->tokenizer, tokenizer_bos(p->tokenizer)),
-        .eos_token = special_text(p->tokenizer, tokenizer_eos(p->tokenizer)),
-        .template_source = {p->source.p, p->source.n},
-        .now_unix = clock_wall_ms() / 1000};
+    const struct chat_prompt_env env = prompt_env(p);
     struct buf text;
     buf_init(&text);
     struct errmsg why = {0};

@@ -14,6 +14,7 @@ struct prompt_maker {
     struct chat_template *chat;  /* owned; NULL: the file has none, and chat jobs are refused */
     struct buf source;           /* of the template */
     struct output_format format; /* of reasoning and tool calls, as the template has them */
+    bool text_arguments;         /* see chat_prompt_env */
     bool embeds;                 /* the model gives embeddings, no text: set by the owner */
     struct errmsg unusable;      /* why the model's own template can't be used; empty: it can */
 };

@@ -66,12 +66,12 @@ static enum err put_content(struct builder *b, const struct json *content)
     return ok ? ERR_OK : ERR_UNSUPPORTED;
 }
 
-/* Arguments are a string that holds JSON; when it holds an object, templates want that. */
+/* Arguments are a string that holds JSON; when it holds an object, most templates want that. */
 static void put_arguments(struct builder *b, const struct json *arguments)
 {
     struct json *parsed;
     struct json_limits limits = {.max_depth = MAX_DEPTH};
-    if (json_is(arguments, JSON_STRING) &&
+    if (!b->env->text_arguments && json_is(arguments, JSON_STRING) &&
         json_parse(&parsed, b->arena, arguments->s.p, arguments->s.n, &limits, NULL) == ERR_OK &&
         json_is(parsed, JSON_OBJECT))
         buf_put(b->out, parsed->raw.p, parsed->raw.n);
@@ -309,4 +309,32 @@ enum err chat_prompt_build(const struct chat_template *t, struct str request_jso
     }
     arena_fini(&arena);
     return e;
+}
+
+/* ---- what the template wants ------------------------------------------------------------------
+ */
+
+bool chat_prompt_wants_text_arguments(const struct chat_template *t,
+                                      const struct chat_prompt_env *env)
+{
+    static const char conversation[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
+        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"abcdefghi\","
+        "\"type\":\"function\",\"function\":{\"name\":\"probe\","
+        "\"arguments\":\"{\\\"probe\\\": 1}\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"abcdefghi\",\"name\":\"probe\",\"content\":\"r\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"probe\",\"description\":\"p\","
+        "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]}";
+    bool as_written[2] = {false, false};
+    for (int text = 0; text < 2 && !as_written[0]; text++) {
+        struct chat_prompt_env with = *env;
+        struct errmsg why = {0};
+        struct buf out;
+        buf_init(&out);
+        with.text_arguments = text;
+        if (chat_prompt_build(t, str_of(conversation), &with, &out, &why) == ERR_OK)
+            as_written[text] = contains((struct str){out.p, out.n}, "{\"probe\": 1}");
+        buf_fini(&out);
+    }
+    return as_written[1];
 }

@@ -119,9 +119,38 @@ static void tools_should_be_none_without_any(void **state)
     expect("{{ tools | length }}", "{\"messages\":[],\"tools\":[{\"type\":\"function\"}]}", "1");
 }
 
+static bool wants_text(const char *source)
+{
+    struct chat_template *t;
+    struct errmsg why = {0};
+    if (template_compile(&t, source, strlen(source), &why) != ERR_OK)
+        fail_msg("%s", why.text);
+    const struct chat_prompt_env env = {.template_source = str_of(source)};
+    const bool wants = chat_prompt_wants_text_arguments(t, &env);
+    template_free(t);
+    return wants;
+}
+
+static void arguments_should_come_in_the_form_that_the_template_writes_as_json(void **state)
+{
+    (void)state;
+#define EACH_CALL(body)                                                                            \
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}" body "{% endfor %}{% endfor %}"
+    assert_false(wants_text(EACH_CALL("{{ c.function.arguments | tojson }}")));
+    assert_false(wants_text(EACH_CALL("{{ c.function | tojson }}")));
+    assert_true(wants_text(EACH_CALL("{{ '```json\n' + c.function.arguments + '```' }}")));
+    assert_true(wants_text(EACH_CALL("{{ c.function.arguments }}")));
+    assert_false(wants_text(EACH_CALL("{{ c.function.arguments if c.function.arguments is string "
+                                      "else c.function.arguments | tojson }}")));
+    assert_false(wants_text(plain));
+    assert_false(wants_text("{{ raise_exception('no tools here') }}"));
+#undef EACH_CALL
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arguments_should_come_in_the_form_that_the_template_writes_as_json),
         cmocka_unit_test(text_parts_should_become_one_string),
         cmocka_unit_test(parts_that_are_not_text_should_be_refused),
         cmocka_unit_test(developer_should_be_system_unless_the_template_knows_it),
