@@ -26,6 +26,7 @@ struct text_pipe {
     struct buf kept;                     /* an event that must wait for the next part ... */
     struct output_event kept_event;      /* ... its kind and call */
     bool has_kept, stopped, ended;
+    bool called; /* a call was told; what stands behind a stop string is none */
 };
 
 static enum err step(void *self, const struct step_seq *seqs, int n_seqs, struct errmsg *why)
@@ -141,6 +142,7 @@ static enum err next_part(struct text_pipe *p, struct text_out *out)
         out->kind = ev->kind;
         out->tool_index = ev->tool_index;
         p->has_kept = false;
+        p->called |= ev->kind == DELTA_TOOL_NAME;
         if (ev->kind != DELTA_CONTENT) {
             buf_put(&out->text, text.p, text.n);
             continue;
@@ -151,7 +153,7 @@ static enum err next_part(struct text_pipe *p, struct text_out *out)
         p->stopped = out->stop >= 0;
     }
     out->more = !p->stopped && p->has_kept;
-    out->called = output_called(p->output);
+    out->called = p->called;
     out->ends = !out->more && output_over(p->output);
     out->reasoning_tokens = output_reasoning_tokens(p->output);
     return out->text.failed ? ERR_NOMEM : ERR_OK;

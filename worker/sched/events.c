@@ -40,18 +40,36 @@ void job_admit(struct sched *s, struct job *j)
             emit_choice_done(s, &j->choices[i]); /* of the last one: the job is over */
 }
 
+/* How much of the text goes into one record: whole code points, and a name is never cut. */
+static size_t portion(const struct text_out *out, size_t at)
+{
+    size_t n = out->text.n - at;
+    if (n <= SCHED_DELTA_BYTES || out->kind == DELTA_TOOL_NAME)
+        return n;
+    n = SCHED_DELTA_BYTES;
+    while (((unsigned char)out->text.p[at + n] & 0xc0) == 0x80)
+        n--;
+    return n;
+}
+
 void emit_delta(struct sched *s, struct choice *c, const struct text_out *out, const int32_t *token)
 {
-    emit(s, c->job,
-         &(struct msg){.type = REC_DELTA,
-                       .delta = {.head = {.choice = (uint16_t)c->index,
-                                          .kind = (uint16_t)out->kind,
-                                          .reasoning_tokens = c->reasoning_tokens,
-                                          .tool_index = out->tool_index},
-                                 .tokens = token,
-                                 .n_tokens = token ? 1 : 0,
-                                 .text = {out->text.p, out->text.n},
-                                 .logprobs = {s->logprobs.p, token ? s->logprobs.n : 0}}});
+    size_t at = 0;
+    do {
+        size_t n = portion(out, at);
+        emit(s, c->job,
+             &(struct msg){.type = REC_DELTA,
+                           .delta = {.head = {.choice = (uint16_t)c->index,
+                                              .kind = (uint16_t)out->kind,
+                                              .reasoning_tokens = c->reasoning_tokens,
+                                              .tool_index = out->tool_index},
+                                     .tokens = token,
+                                     .n_tokens = token ? 1 : 0,
+                                     .text = {n ? out->text.p + at : out->text.p, n},
+                                     .logprobs = {s->logprobs.p, token ? s->logprobs.n : 0}}});
+        at += n;
+        token = NULL;
+    } while (at < out->text.n);
 }
 
 void emit_choice_done(struct sched *s, struct choice *c)

@@ -101,7 +101,8 @@ static bool encode(const struct prompt_maker *p, struct str text, unsigned flags
                          e == ERR_OK ? "out of memory" : why.text);
 }
 
-/* What the answer will be parsed with, if it is to be parsed and the model has a form for it. */
+/* What the answer will be parsed with, if it is to be parsed and the model has a form for it.
+ * gpt-oss writes nothing without its channels: those are read even when nobody asks. */
 static bool prepare_output(const struct prompt_maker *p, struct job_req *r, struct str prompt,
                            struct job_fault *fault)
 {
@@ -109,8 +110,9 @@ static bool prepare_output(const struct prompt_maker *p, struct job_req *r, stru
         .reasoning = (r->head.flags & JOB_PARSE_REASONING) && p->format.reasoning,
         .tools = (r->head.flags & JOB_PARSE_TOOLS) && p->format.calls,
         .single_call = r->head.flags & JOB_SINGLE_CALL};
+    const bool channels = p->format.calls && p->format.calls->body == CALL_CHANNEL;
     struct errmsg why = {0};
-    if (!wants.reasoning && !wants.tools)
+    if (!wants.reasoning && !wants.tools && !channels)
         return true;
     enum err e = output_job_new(&r->output, &p->format, &wants, r->request_json, prompt, &why);
     return e == ERR_OK ||

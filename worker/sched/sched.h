@@ -33,7 +33,10 @@
 #include "shared/ipc/msg.h"
 #include "worker/sched/engine.h"
 
-enum { SCHED_MAX_JOBS = 4096 };
+enum {
+    SCHED_MAX_JOBS = 4096,
+    SCHED_DELTA_BYTES = 32 << 10, /* of text in one DELTA; more of it follows in the next */
+};
 
 struct sched_opts {
     uint64_t target_ns; /* what a step with prefill should take; 0: always the full budget */

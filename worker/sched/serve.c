@@ -316,8 +316,8 @@ static uint64_t now_ns(void *user)
     return clock_mono_ns();
 }
 
-/* No event of this model may be larger than the ring: one token with all its alternatives and the
- * text that a stop string held back, or one embedding. Looked at here, it can't end a job later. */
+/* No event of this model may be larger than the ring: one token with all its alternatives and as
+ * much text as goes into one event, or one embedding. Looked at here, it can't end a job later. */
 static enum err check_records(struct serve *s, struct errmsg *why)
 {
     const struct model_desc *d = model_desc(s->model);
@@ -326,8 +326,7 @@ static enum err check_records(struct serve *s, struct errmsg *why)
         size_t n = tokenizer_piece(s->tokenizer, (int32_t)id, true).n;
         longest = n > longest ? n : longest;
     }
-    /* A byte that is no UTF-8 becomes three. */
-    size_t delta = sizeof(struct rec_delta) + 64 + 3 * longest + PROTO_MAX_STOP_BYTES +
+    size_t delta = sizeof(struct rec_delta) + 64 + SCHED_DELTA_BYTES +
                    (1 + PROTO_MAX_TOP_LOGPROBS) * (sizeof(struct logprob_entry) + longest);
     size_t embedding = sizeof(struct rec_embedding) + 64 + d->n_embd * sizeof(float);
     if (longest > UINT16_MAX || delta > room || embedding > room)

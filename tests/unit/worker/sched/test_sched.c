@@ -497,9 +497,68 @@ static void a_budget_too_small_for_the_slots_is_refused(void **state)
     fake_close(&f);
 }
 
+/* --- more text than a record should have
+ * ------------------------------------------------------------------------------------------ */
+
+struct lengths {
+    size_t text, records, longest, tokens;
+    bool whole; /* each record has whole code points */
+};
+
+static void take_lengths(void *user, const struct msg *m)
+{
+    struct lengths *l = user;
+    if (m->type != REC_DELTA)
+        return;
+    l->records++;
+    l->tokens += m->delta.n_tokens;
+    l->text += m->delta.text.n;
+    l->longest = m->delta.text.n > l->longest ? m->delta.text.n : l->longest;
+    l->whole &= m->delta.text.n % 3 == 0;
+}
+
+static uint64_t no_time(void *user)
+{
+    (void)user;
+    return 1;
+}
+
+static enum err much_at_the_end(struct text_pipe *p, struct text_out *out)
+{
+    (void)p;
+    for (int i = 0; i < 700000; i++)
+        buf_puts(&out->text, "\xe2\x82\xac");
+    return ERR_OK;
+}
+
+static void text_longer_than_the_ring_is_told_in_several_records(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct lengths l = {.whole = true};
+    struct sched *s;
+    struct errmsg why = {""};
+    const struct sched_opts o = {.now_ns = no_time, .emit = take_lengths, .user = &l};
+    fake_open(&fake, 4, 64, 64, 128);
+    fake.end_bias = 100;
+    fake.engine.text_end = much_at_the_end;
+    assert_int_equal(sched_open(&s, &fake.engine, &o, &why), ERR_OK);
+    struct spec sp = spec_of(abc, 3);
+    assert_int_equal(sched_announce(s, 1), ERR_OK);
+    sched_ready(s, 1, make_req(&sp));
+    while (sched_step(s))
+        ;
+    assert_int_equal(l.text, 2100000);
+    assert_int_equal(l.tokens, 1); /* the end token, once */
+    assert_true(l.longest <= SCHED_DELTA_BYTES && l.whole);
+    sched_close(s);
+    fake_close(&fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_longer_than_the_ring_is_told_in_several_records),
         cmocka_unit_test(a_job_is_admitted_streamed_and_finished_with_exact_counts),
         cmocka_unit_test(the_end_token_ends_a_choice_and_is_counted),
         cmocka_unit_test(a_stop_string_ends_a_choice_and_is_not_part_of_its_text),
