@@ -4,6 +4,7 @@
 #include "worker/model/measure.h"
 #include "worker/model/model.h"
 #include "worker/model/weights.h"
+#include "worker/text/chat_prompt.h"
 #include "worker/text/template.h"
 #include "worker/text/tokenizer.h"
 
@@ -118,8 +119,8 @@ static enum err read_tokenizer(struct inspect *r, struct errmsg *why)
     return ERR_OK;
 }
 
-/* What the template has words for. Found by its text: a variable that it never names it can't use.
- */
+/* What the template has words for. Found by its text: a variable that it never names it can't use;
+ * whether it shows tools to the model, by trying. */
 static void read_template(struct inspect *r)
 {
     struct str src;
@@ -128,10 +129,13 @@ static void read_template(struct inspect *r)
     struct chat_template *t;
     r->has_template = true;
     r->template_works = !template_compile(&t, src.p, src.n, &r->template_error);
-    if (r->template_works)
-        template_free(t);
     r->format = output_format_of(src);
     r->tools = contains(src, "tools");
+    if (r->template_works) {
+        const struct chat_prompt_env env = {.template_source = src};
+        r->tools = !chat_wants_of(t, &env).no_tools;
+        template_free(t);
+    }
     r->reasoning = contains(src, "<think>") || contains(src, "reasoning_content") ||
                    contains(src, "<|channel|>") || contains(src, "thinking");
     r->system_role = contains(src, "system");

@@ -6,13 +6,8 @@
 /* {"messages":[...],"tools":[...],"chat_template_kwargs":{...}} */
 static void put_request_json(struct buf *out, const struct api_params *p)
 {
-    buf_puts(out, "{\"messages\":[");
-    for (const struct json *m = p->messages->list.first; m; m = m->next) {
-        if (m != p->messages->list.first)
-            buf_putc(out, ',');
-        api_put_message(out, m);
-    }
-    buf_putc(out, ']');
+    buf_puts(out, "{\"messages\":");
+    buf_put(out, p->messages->raw.p, p->messages->raw.n); /* as the client wrote them */
     if (p->tools && p->tools->list.count && !p->tools_off) {
         buf_puts(out, ",\"tools\":");
         buf_put(out, p->tools->raw.p, p->tools->raw.n);

@@ -92,7 +92,7 @@ static void put_call_head(const struct gen *g, struct buf *out, uint32_t choice,
                           struct str name)
 {
     buf_printf(out, "\"id\":\"call_%s%02x%02x\",\"type\":\"function\",\"function\":{\"name\":",
-               g->r->id + 4, choice & 0xff, index & 0xff);
+               g->r->id + 4, choice & 0xff, index);
     json_put_str(out, name.p, name.n);
     buf_puts(out, ",\"arguments\":");
 }

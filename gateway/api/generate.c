@@ -114,6 +114,11 @@ static void on_delta(void *user, const struct job_delta *d)
                               (double)(now - c->last_token_ns) / 1e9 / d->n_tokens);
         c->last_token_ns = now;
     }
+    struct job_delta hidden = *d;
+    if (g->hide_reasoning && d->kind == DELTA_REASONING) {
+        hidden.text = STR("");
+        d = &hidden;
+    }
     if (!g->stream) {
         g->dialect->collect(g, d);
         return;
@@ -214,6 +219,7 @@ static struct gen *new_gen(struct http_request *r, struct api *api, const struct
                       .stream = p->stream,
                       .include_usage = p->include_usage,
                       .logprobs = p->logprobs,
+                      .hide_reasoning = !p->include_reasoning,
                       .n = p->head.n,
                       .choices = choices,
                       .model = {model, p->model.n},

@@ -55,6 +55,7 @@ struct gen {
     struct job *job;               /* borrowed until its terminal callback */
     struct model_metrics *metrics; /* borrowed */
     bool stream, include_usage, logprobs;
+    bool hide_reasoning;
     bool begun; /* the head of the stream is out */
     bool paused;
     bool before_load; /* the model had never been loaded when the request came */

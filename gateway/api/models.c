@@ -9,9 +9,16 @@
 /* What a worker says of its model, or, as long as none has come up, an inspection of the file. */
 struct facts {
     int64_t context;
-    struct str quant, arch; /* in the arena */
+    struct str quant, arch, tools, reasoning; /* in the arena */
     struct arena arena;
 };
+
+static void read_text(const struct json *root, const char *key, struct str *out)
+{
+    const struct json *v = json_get(root, key);
+    if (!out->n && json_is(v, JSON_STRING))
+        *out = v->s;
+}
 
 static void read_facts(struct facts *f, struct str json, const char *const context[2],
                        const char *quant, const char *arch)
@@ -24,11 +31,10 @@ static void read_facts(struct facts *f, struct str json, const char *const conte
         if (json_is(v, JSON_INT) && v->i > 0)
             f->context = v->i;
     }
-    const struct json *q = json_get(root, quant), *a = json_get(root, arch);
-    if (!f->quant.n && json_is(q, JSON_STRING))
-        f->quant = q->s;
-    if (!f->arch.n && json_is(a, JSON_STRING))
-        f->arch = a->s;
+    read_text(root, quant, &f->quant);
+    read_text(root, arch, &f->arch);
+    read_text(root, "tool_format", &f->tools);
+    read_text(root, "reasoning_format", &f->reasoning);
 }
 
 static void facts_open(struct facts *f, const struct model_status *s)
@@ -69,6 +75,8 @@ static void put_model(struct buf *out, const struct model_status *s)
         buf_printf(out, ",\"memory_bytes\":%llu", (unsigned long long)s->memory_bytes);
     put_text(out, "architecture", f.arch);
     put_text(out, "quantization", f.quant);
+    put_text(out, "tool_format", f.tools);
+    put_text(out, "reasoning_format", f.reasoning);
     put_text(out, "error", s->failure);
     buf_puts(out, "}}");
     arena_fini(&f.arena);

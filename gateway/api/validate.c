@@ -77,6 +77,7 @@ static const struct field fields[] = {
     {"chat_template_kwargs",  FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_template_kwargs},
     {"reasoning_effort",      FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_reasoning_effort},
     {"reasoning_format",      FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_reasoning_format},
+    {"include_reasoning",     FOR_CHAT,        F_BOOL,   0, 0, P(include_reasoning), NULL},
     {"verbosity",             FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_verbosity},
     {"modalities",            FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_modalities},
     {"store",                 FOR_CHAT,        F_CUSTOM, 0, 0, 0, take_store},
@@ -605,6 +606,10 @@ static bool check_together(enum dialect_bit dialect, struct api_params *p, struc
         return fault_set(
             f, API_VALUE, "top_logprobs",
             "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.");
+    if (!p->include_reasoning && p->reasoning_off)
+        return fault_set(f, API_VALUE, "include_reasoning",
+                         "Invalid 'include_reasoning': it cannot be false with 'reasoning_format' "
+                         "'none', which leaves the reasoning in the content.");
     if (p->echo && (p->logprobs || (p->prompt && p->prompt->kind != JSON_STRING)))
         return fault_set(
             f, API_UNSUPPORTED_VALUE, "echo",
@@ -653,6 +658,7 @@ bool api_validate(const struct json *root, enum dialect_bit dialect, struct api_
                  .top_p = 1,
                  .repetition_penalty = 1,
                  .penalty_last_n = -1},
+        .include_reasoning = true,
     };
     if (root->kind != JSON_OBJECT)
         return fault_set(fault, API_MALFORMED, NULL,

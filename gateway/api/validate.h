@@ -38,6 +38,7 @@ struct api_params {
     bool echo;                                  /* completions */
     bool tools_off;                             /* tool_choice none */
     bool reasoning_off;                         /* thoughts stay in the content, tags and all */
+    bool include_reasoning;                     /* false: thoughts are counted, not shown */
     struct str user, safety_identifier, cache_key;
 };
 
@@ -48,9 +49,6 @@ bool api_validate(const struct json *root, enum dialect_bit dialect, struct api_
 /* messages.c: shape of chat messages and tools. `path` starts the fault's param. */
 bool api_check_messages(const struct json *messages, struct api_fault *fault);
 bool api_check_tools(const struct json *tools, struct api_fault *fault);
-/* One message as the worker gets it: text parts joined to one string, all else as written. */
-void api_put_message(struct buf *out, const struct json *message);
-
 /* inputs.c: shape of an embeddings request's input; how many there are (of a checked one); into the
  * body. */
 bool api_check_input(const struct json *input, struct api_fault *fault);

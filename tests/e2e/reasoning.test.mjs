@@ -59,6 +59,32 @@ test('thoughts come as reasoning_content, streamed as whole, and are counted; re
   });
 });
 
+test('include_reasoning false: the same answer and the same count, and no thoughts', async () => {
+  await withThinker(async (g, openai) => {
+    const shown = await openai.chat.completions.create(story);
+    const request = { ...story, include_reasoning: false };
+    const whole = await openai.chat.completions.create(request);
+    const { content } = shown.choices[0].message;
+    assert.equal(whole.choices[0].message.content, content);
+    assert.equal(whole.choices[0].message.reasoning_content, undefined);
+    assert.deepEqual(whole.usage.completion_tokens_details, shown.usage.completion_tokens_details);
+    const streamed = await read(openai, request);
+    assert.deepEqual([streamed.content, streamed.reasoning, streamed.other], [content, '', '']);
+    assert.deepEqual(streamed.usage.completion_tokens_details, shown.usage.completion_tokens_details);
+    await assert.rejects(openai.chat.completions.create({ ...request, reasoning_format: 'none' }), { status: 400, param: 'include_reasoning' });
+  });
+});
+
+test('tools for a template that does not show them to the model are refused by name', async () => {
+  await withThinker(async (g, openai) => {
+    const tools = [{ type: 'function', function: { name: 'f', parameters: { type: 'object', properties: {} } } }];
+    await assert.rejects(openai.chat.completions.create({ ...story, tools }), { status: 400, param: 'tools' });
+    const off = await openai.chat.completions.create({ ...story, tools, tool_choice: 'none' });
+    assert.ok(off.choices[0].message.content);
+    assert.deepEqual(['none', 'think'], [(await openai.models.retrieve('tiny')).millrace.tool_format, (await openai.models.retrieve('tiny')).millrace.reasoning_format]);
+  });
+});
+
 test('a stop string counts in the answer, not in the thoughts', async () => {
   await withThinker(async (g, openai) => {
     const free = (await openai.chat.completions.create(story)).choices[0].message.reasoning_content;

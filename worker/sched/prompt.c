@@ -38,7 +38,7 @@ static struct chat_prompt_env prompt_env(const struct prompt_maker *p)
         .bos_token = special_text(p->tokenizer, tokenizer_bos(p->tokenizer)),
         .eos_token = special_text(p->tokenizer, tokenizer_eos(p->tokenizer)),
         .template_source = {p->source.p, p->source.n},
-        .text_arguments = p->text_arguments,
+        .wants = p->wants,
         .now_unix = clock_wall_ms() / 1000};
 }
 
@@ -62,7 +62,7 @@ enum err prompt_maker_open(struct prompt_maker *p, const struct gguf *g, const s
     if (e == ERR_OK) {
         const struct chat_prompt_env env = prompt_env(p);
         p->format = output_format_of(env.template_source);
-        p->text_arguments = chat_prompt_wants_text_arguments(p->chat, &env);
+        p->wants = chat_wants_of(p->chat, &env);
         return ERR_OK;
     }
     if (file || e == ERR_NOMEM)
@@ -130,6 +130,11 @@ static bool prepare_chat(const struct prompt_maker *p, struct job_req *r, struct
         return job_fault_set(fault, ERR_UNSUPPORTED, PARAM_MESSAGES,
                              "this model's file has no chat template; serve it with "
                              "chat-template=FILE, or use /v1/completions");
+    if (p->wants.no_tools && (r->head.flags & JOB_PARSE_TOOLS))
+        return job_fault_set(
+            fault, ERR_UNSUPPORTED, PARAM_TOOLS,
+            "this model's chat template does not show tools to the model; serve it "
+            "with chat-template=FILE, or leave 'tools' out");
     const struct chat_prompt_env env = prompt_env(p);
     struct buf text;
     buf_init(&text);

@@ -5,6 +5,7 @@
 #define MILLRACE_WORKER_SCHED_PROMPT_H
 
 #include "worker/sched/job_req.h"
+#include "worker/text/chat_wants.h"
 #include "worker/text/output/format.h"
 #include "worker/text/template.h"
 #include "worker/text/tokenizer.h"
@@ -14,7 +15,7 @@ struct prompt_maker {
     struct chat_template *chat;  /* owned; NULL: the file has none, and chat jobs are refused */
     struct buf source;           /* of the template */
     struct output_format format; /* of reasoning and tool calls, as the template has them */
-    bool text_arguments;         /* see chat_prompt_env */
+    struct chat_wants wants;     /* how the template wants what clients send */
     bool embeds;                 /* the model gives embeddings, no text: set by the owner */
     struct errmsg unusable;      /* why the model's own template can't be used; empty: it can */
 };

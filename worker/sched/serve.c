@@ -113,11 +113,6 @@ static void publish_stats(struct serve *s)
     beat(s);
 }
 
-static bool template_mentions(const struct serve *s, const char *word)
-{
-    return s->maker.source.n && memmem(s->maker.source.p, s->maker.source.n, word, strlen(word));
-}
-
 static void send_model_info(struct serve *s)
 {
     const struct model_desc *d = model_desc(s->model);
@@ -132,7 +127,10 @@ static void send_model_info(struct serve *s)
                  {"size", d->size_label},
                  {"quant", str_of(d->quant)},
                  {"device", str_of(d->device)},
-                 {"tokenizer", str_of(tokenizer_kind(s->tokenizer))}};
+                 {"tokenizer", str_of(tokenizer_kind(s->tokenizer))},
+                 {"tool_format", str_of(output_format_calls(&s->maker.format))},
+                 {"reasoning_format", str_of(output_format_reasoning(&s->maker.format))}};
+    const bool chat = s->maker.chat && !engine->embeds;
     buf_putc(&b, '{');
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_put_cstr(&b, texts[i].key);
@@ -152,9 +150,9 @@ static void send_model_info(struct serve *s)
                "\"embeddings\":%s",
                (unsigned long long)d->n_params, (unsigned long long)d->weight_bytes, d->context,
                d->context_train, d->n_vocab, d->kv_blocks, (unsigned long long)d->kv_bytes,
-               s->o->model.max_seqs, s->maker.chat && !engine->embeds ? "true" : "false",
-               template_mentions(s, "tools") ? "true" : "false",
-               template_mentions(s, "think") ? "true" : "false", engine->embeds ? "true" : "false");
+               s->o->model.max_seqs, chat ? "true" : "false",
+               chat && !s->maker.wants.no_tools ? "true" : "false",
+               chat && s->maker.format.reasoning ? "true" : "false", engine->embeds ? "true" : "false");
     if (engine->embeds)
         buf_printf(&b, ",\"pooling\":\"%s\",\"dimensions\":%u,\"min_dimensions\":%u",
                    pooling_name(engine->pooling), engine->n_embd,

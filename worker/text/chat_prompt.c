@@ -7,7 +7,7 @@ enum { MAX_DEPTH = 100 };
 struct builder {
     const struct chat_prompt_env *env;
     struct arena *arena;
-    bool knows_developer, merge_system;
+    bool knows_developer, knows_thinking, merge_system;
     struct buf *out; /* the variables as JSON */
     struct errmsg *why;
 };
@@ -50,7 +50,24 @@ static bool content_text(struct builder *b, const struct json *content, struct b
     return true;
 }
 
-static enum err put_content(struct builder *b, const struct json *content)
+static bool wants_parts(const struct builder *b, const struct json *message)
+{
+    static const char *const names[CHAT_ROLES] = {
+        [CHAT_SYSTEM] = "system",
+        [CHAT_USER] = "user",
+        [CHAT_ASSISTANT] = "assistant",
+        [CHAT_TOOL] = "tool",
+    };
+    const struct json *role = json_get(message, "role");
+    for (int i = 0; i < CHAT_ROLES; i++)
+        if (json_is(role, JSON_STRING) && str_is(role->s, names[i]))
+            return b->env->wants.parts[i];
+    return false;
+}
+
+/* Text parts go to the template as they are where it goes through them itself. */
+static enum err put_content(struct builder *b, const struct json *message,
+                            const struct json *content)
 {
     if (!json_is(content, JSON_ARRAY)) {
         buf_put(b->out, content->raw.p, content->raw.n);
@@ -58,8 +75,10 @@ static enum err put_content(struct builder *b, const struct json *content)
     }
     struct buf text;
     buf_init(&text);
-    bool ok = content_text(b, content, &text);
-    if (ok)
+    bool ok = content_text(b, content, &text); /* other parts are refused either way */
+    if (ok && wants_parts(b, message))
+        buf_put(b->out, content->raw.p, content->raw.n);
+    else if (ok)
         json_put_str(b->out, text.p ? text.p : "", text.n);
     ok = ok && !text.failed;
     buf_fini(&text);
@@ -71,7 +90,7 @@ static void put_arguments(struct builder *b, const struct json *arguments)
 {
     struct json *parsed;
     struct json_limits limits = {.max_depth = MAX_DEPTH};
-    if (!b->env->text_arguments && json_is(arguments, JSON_STRING) &&
+    if (!b->env->wants.text_arguments && json_is(arguments, JSON_STRING) &&
         json_parse(&parsed, b->arena, arguments->s.p, arguments->s.n, &limits, NULL) == ERR_OK &&
         json_is(parsed, JSON_OBJECT))
         buf_put(b->out, parsed->raw.p, parsed->raw.n);
@@ -85,6 +104,26 @@ static void put_member(struct buf *out, bool *first, const struct json *m)
     *first = false;
     json_put_str(out, m->key.p, m->key.n);
     buf_putc(out, ':');
+}
+
+/* Nine letters and digits, the same ones for the same id; one that is so already stays. */
+static void put_id(struct builder *b, const struct json *id)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    char text[9];
+    bool fits = json_is(id, JSON_STRING) && id->s.n == sizeof(text);
+    for (size_t i = 0; fits && i < sizeof(text); i++)
+        fits = id->s.p[i] && strchr(digits, id->s.p[i]);
+    if (fits || !b->env->wants.short_ids || !json_is(id, JSON_STRING)) {
+        buf_put(b->out, id->raw.p, id->raw.n);
+        return;
+    }
+    uint64_t h = str_hash(id->s);
+    h = (h ^ h >> 32) * 0x9e3779b97f4a7c15u;
+    h ^= h >> 29;
+    for (size_t i = 0; i < sizeof(text); i++, h /= 62)
+        text[i] = digits[h % 62];
+    json_put_str(b->out, text, sizeof(text));
 }
 
 static void put_function(struct builder *b, const struct json *function)
@@ -115,6 +154,8 @@ static void put_tool_calls(struct builder *b, const struct json *calls)
             put_member(b->out, &first, m);
             if (str_is(m->key, "function") && m->kind == JSON_OBJECT)
                 put_function(b, m);
+            else if (str_is(m->key, "id"))
+                put_id(b, m);
             else
                 buf_put(b->out, m->raw.p, m->raw.n);
         }
@@ -130,10 +171,32 @@ static bool is_system(const struct builder *b, const struct json *message)
            (str_is(role->s, "system") || (!b->knows_developer && str_is(role->s, "developer")));
 }
 
+static bool is_text(const struct json *v)
+{
+    return json_is(v, JSON_STRING) && v->s.n > 0;
+}
+
+/* Clients give thoughts back under the name that they had them by; templates know one of two.
+ * gpt-oss' raises on thoughts beside content and calls: then the content is what goes on. */
+static void put_thoughts(struct builder *b, const struct json *message, bool *first)
+{
+    const struct json *named = json_get(message, "reasoning_content");
+    const struct json *other = json_get(message, "reasoning");
+    const struct json *thoughts = is_text(named) ? named : other;
+    if (other && !named) {
+        put_key(b->out, first, "reasoning_content");
+        buf_put(b->out, other->raw.p, other->raw.n);
+    }
+    if (!b->knows_thinking || !is_text(thoughts) || json_get(message, "thinking") ||
+        (is_text(json_get(message, "content")) && json_get(message, "tool_calls")))
+        return;
+    put_key(b->out, first, "thinking");
+    buf_put(b->out, thoughts->raw.p, thoughts->raw.n);
+}
+
 static enum err put_message(struct builder *b, const struct json *message)
 {
-    bool first = true, has_content = false, has_calls = false, has_reasoning = false;
-    const struct json *reasoning = NULL;
+    bool first = true, has_content = false, has_calls = false;
     enum err e = ERR_OK;
     for (const struct json *m = message->list.first; m && e == ERR_OK; m = m->next) {
         put_member(b->out, &first, m);
@@ -141,13 +204,13 @@ static enum err put_message(struct builder *b, const struct json *message)
             buf_puts(b->out, "\"system\"");
         } else if (str_is(m->key, "content")) {
             has_content = true;
-            e = put_content(b, m);
+            e = put_content(b, message, m);
         } else if (str_is(m->key, "tool_calls") && m->kind == JSON_ARRAY) {
             has_calls = true;
             put_tool_calls(b, m);
+        } else if (str_is(m->key, "tool_call_id")) {
+            put_id(b, m);
         } else {
-            has_reasoning |= str_is(m->key, "reasoning_content");
-            reasoning = str_is(m->key, "reasoning") ? m : reasoning;
             buf_put(b->out, m->raw.p, m->raw.n);
         }
     }
@@ -156,10 +219,7 @@ static enum err put_message(struct builder *b, const struct json *message)
         put_key(b->out, &first, "content");
         buf_puts(b->out, "null");
     }
-    if (reasoning && !has_reasoning) {
-        put_key(b->out, &first, "reasoning_content");
-        buf_put(b->out, reasoning->raw.p, reasoning->raw.n);
-    }
+    put_thoughts(b, message, &first);
     buf_puts(b->out, first ? "{}" : "}");
     return e;
 }
@@ -272,7 +332,8 @@ static enum err render(struct builder *b, const struct chat_template *t, const s
     if (e == ERR_OK)
         e = json_parse(&parsed, b->arena, vars.p, vars.n, &limits, b->why);
     if (e == ERR_OK) {
-        const struct template_env env = {.vars = parsed, .now_unix = b->env->now_unix};
+        const struct template_env env = {
+            .vars = parsed, .now_unix = b->env->now_unix, .max_steps = b->env->max_steps};
         size_t before = out->n;
         e = template_render(t, &env, out, b->why);
         if (e != ERR_OK)
@@ -297,6 +358,7 @@ enum err chat_prompt_build(const struct chat_template *t, struct str request_jso
         struct builder b = {.env = env,
                             .arena = &arena,
                             .knows_developer = contains(env->template_source, "developer"),
+                            .knows_thinking = contains(env->template_source, "message.thinking"),
                             .why = why};
         e = render(&b, t, request, out);
         if (e == ERR_TEMPLATE && scattered_system(&b, messages)) {
@@ -309,32 +371,4 @@ enum err chat_prompt_build(const struct chat_template *t, struct str request_jso
     }
     arena_fini(&arena);
     return e;
-}
-
-/* ---- what the template wants ------------------------------------------------------------------
- */
-
-bool chat_prompt_wants_text_arguments(const struct chat_template *t,
-                                      const struct chat_prompt_env *env)
-{
-    static const char conversation[] =
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
-        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"abcdefghi\","
-        "\"type\":\"function\",\"function\":{\"name\":\"probe\","
-        "\"arguments\":\"{\\\"probe\\\": 1}\"}}]},"
-        "{\"role\":\"tool\",\"tool_call_id\":\"abcdefghi\",\"name\":\"probe\",\"content\":\"r\"}],"
-        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"probe\",\"description\":\"p\","
-        "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]}";
-    bool as_written[2] = {false, false};
-    for (int text = 0; text < 2 && !as_written[0]; text++) {
-        struct chat_prompt_env with = *env;
-        struct errmsg why = {0};
-        struct buf out;
-        buf_init(&out);
-        with.text_arguments = text;
-        if (chat_prompt_build(t, str_of(conversation), &with, &out, &why) == ERR_OK)
-            as_written[text] = contains((struct str){out.p, out.n}, "{\"probe\": 1}");
-        buf_fini(&out);
-    }
-    return as_written[1];
 }

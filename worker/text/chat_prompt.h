@@ -3,28 +3,34 @@
  * The request is the JSON of SECTION_REQUEST_JSON (shared/ipc/proto.h):
  *   {"messages": [...], "tools": [...], "chat_template_kwargs": {...}}
  * What clients send and templates expect differ; this is bridged, and nothing else is changed:
- *   content given as text parts       -> one string, parts on lines of their own (as vLLM and
- * llama-server do) tool_calls[].function.arguments   -> the object that the string holds (most
- * templates print it with tojson), or the string, where the template wants that role "developer" ->
- * "system", unless the template names that role "reasoning"                       ->
- * "reasoning_content" as well system messages that the template raises on -> merged into one at the
- * start, then rendered once more Template variables: messages, tools (none without any),
- * add_generation_prompt (true), bos_token, eos_token, and every member of chat_template_kwargs as a
- * variable of its own. What a template can't know (an unknown content part, a role that it raises
- * on) is an error, never left out. Thread: no shared state. */
+ *   - content given as text parts: one string, a line each (as vLLM and llama-server do), unless
+ *     the template goes through parts itself
+ *   - tool_calls[].function.arguments: the object that the string holds (most templates print it
+ *     with tojson), or the string, where the template wants that
+ *   - a call's id, where it is given and where it is answered: nine letters and digits made of it,
+ *     where the template wants that (Mistral)
+ *   - role "developer": "system", unless the template names that role
+ *   - "reasoning": "reasoning_content" as well; "thinking", where the template reads that (gpt-oss)
+ *   - system messages that the template raises on: merged into one at the start, then rendered once
+ *     more
+ * Template variables: messages, tools (none without any), add_generation_prompt (true), bos_token,
+ * eos_token, and every member of chat_template_kwargs as a variable of its own. What a template
+ * can't know (an unknown content part, a role that it raises on) is an error, never left out.
+ * Thread: no shared state. */
 #ifndef MILLRACE_WORKER_TEXT_CHAT_PROMPT_H
 #define MILLRACE_WORKER_TEXT_CHAT_PROMPT_H
 
 #include "shared/base/buf.h"
 #include "shared/base/err.h"
 #include "shared/base/str.h"
+#include "worker/text/chat_wants.h"
 #include "worker/text/template.h"
-#include <stdbool.h>
 
 struct chat_prompt_env {
     struct str bos_token, eos_token; /* their text; empty: the model has none */
     struct str template_source;      /* tells which roles the template knows by name */
-    bool text_arguments;             /* the template wants a call's arguments as a string */
+    struct chat_wants wants;         /* chat_wants_of() the template */
+    uint64_t max_steps;              /* 0: the template engine's own limit */
     int64_t now_unix;
 };
 
@@ -34,11 +40,5 @@ struct chat_prompt_env {
 enum err chat_prompt_build(const struct chat_template *t, struct str request_json,
                            const struct chat_prompt_env *env, struct buf *out,
                            struct errmsg *why) MUST_CHECK;
-
-/* Which form of a call's arguments does the template write as the JSON that it is? True: the
- * string. Found out by rendering a small conversation both ways; env->text_arguments is not looked
- * at. */
-bool chat_prompt_wants_text_arguments(const struct chat_template *t,
-                                      const struct chat_prompt_env *env);
 
 #endif

@@ -298,34 +298,35 @@ static void expect_body(enum dialect_bit dialect, const char *request, const cha
 static void messages_and_tools_are_forwarded_as_written(void **state)
 {
     UNUSED(state);
-    expect_body(FOR_CHAT,
-                "{\"model\":\"m\",\"messages\":[ {\"role\" : \"user\", \"content\":\"\\u00e9 "
-                "1.50\", \"x\":1.50}, "
-                "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":"
-                "\"function\","
-                "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
-                "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"ok\"}],"
-                "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\", "
-                "\"parameters\":{\"b\":1,\"a\":2}}}],"
-                "\"stop\":\"END\",\"logit_bias\":{\"7\":1}}",
-                "1:{\"messages\":[{\"role\" : \"user\", \"content\":\"\\u00e9 1.50\", \"x\":1.50},"
-                "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":"
-                "\"function\","
-                "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
-                "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"ok\"}],"
-                "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\", "
-                "\"parameters\":{\"b\":1,\"a\":2}}}]}|"
-                "4:END|5:7,3f800000,|");
-}
-
-static void text_parts_become_one_text(void **state)
-{
-    UNUSED(state);
     expect_body(
         FOR_CHAT,
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
-        "\"text\":\"a\\n\\\"\"},{\"type\":\"text\",\"text\":\"b\"}],\"name\":\"n\"}]}",
-        "1:{\"messages\":[{\"role\":\"user\",\"content\":\"a\\n\\\"\\nb\",\"name\":\"n\"}]}|");
+        "{\"model\":\"m\",\"messages\":[ {\"role\" : \"user\", \"content\":\"\\u00e9 "
+        "1.50\", \"x\":1.50}, "
+        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":"
+        "\"function\","
+        "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"ok\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\", "
+        "\"parameters\":{\"b\":1,\"a\":2}}}],"
+        "\"stop\":\"END\",\"logit_bias\":{\"7\":1}}",
+        "1:{\"messages\":[ {\"role\" : \"user\", \"content\":\"\\u00e9 1.50\", \"x\":1.50}, "
+        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":"
+        "\"function\","
+        "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"ok\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\", "
+        "\"parameters\":{\"b\":1,\"a\":2}}}]}|"
+        "4:END|5:7,3f800000,|");
+}
+
+static void text_parts_are_left_to_the_worker(void **state)
+{
+    UNUSED(state);
+    expect_body(FOR_CHAT,
+                "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+                "\"text\":\"a\\n\\\"\"},{\"type\":\"text\",\"text\":\"b\"}],\"name\":\"n\"}]}",
+                "1:{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+                "\"a\\n\\\"\"},{\"type\":\"text\",\"text\":\"b\"}],\"name\":\"n\"}]}|");
 }
 
 static void tool_choice_none_keeps_tools_from_the_template(void **state)
@@ -444,7 +445,7 @@ int main(void)
         cmocka_unit_test(defaults_are_openais),
         cmocka_unit_test(null_is_absent_for_every_optional_field),
         cmocka_unit_test(messages_and_tools_are_forwarded_as_written),
-        cmocka_unit_test(text_parts_become_one_text),
+        cmocka_unit_test(text_parts_are_left_to_the_worker),
         cmocka_unit_test(tool_choice_none_keeps_tools_from_the_template),
         cmocka_unit_test(reasoning_effort_reaches_the_template),
         cmocka_unit_test(prompts_may_be_text_or_tokens),

@@ -2,6 +2,8 @@
 #include "tests/support/test.h"
 #include "worker/text/chat_prompt.h"
 
+#include <stdio.h>
+
 static const char plain[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
                             "{% if add_generation_prompt %}<assistant>{% endif %}";
 
@@ -13,8 +15,9 @@ static const char *build(const char *source, const char *request, enum err *e, s
     if (template_compile(&t, source, strlen(source), &compile_why) != ERR_OK)
         fail_msg("%s", compile_why.text);
     buf_clear(&out);
-    const struct chat_prompt_env env = {
+    struct chat_prompt_env env = {
         .bos_token = STR("<s>"), .eos_token = STR("</s>"), .template_source = str_of(source)};
+    env.wants = chat_wants_of(t, &env);
     *why = (struct errmsg){0};
     *e = chat_prompt_build(t, str_of(request), &env, &out, why);
     template_free(t);
@@ -119,23 +122,29 @@ static void tools_should_be_none_without_any(void **state)
     expect("{{ tools | length }}", "{\"messages\":[],\"tools\":[{\"type\":\"function\"}]}", "1");
 }
 
-static bool wants_text(const char *source)
+static struct chat_wants wants_of(const char *source)
 {
     struct chat_template *t;
     struct errmsg why = {0};
     if (template_compile(&t, source, strlen(source), &why) != ERR_OK)
         fail_msg("%s", why.text);
     const struct chat_prompt_env env = {.template_source = str_of(source)};
-    const bool wants = chat_prompt_wants_text_arguments(t, &env);
+    const struct chat_wants w = chat_wants_of(t, &env);
     template_free(t);
-    return wants;
+    return w;
 }
+
+static bool wants_text(const char *source)
+{
+    return wants_of(source).text_arguments;
+}
+
+#define EACH_CALL(body)                                                                            \
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}" body "{% endfor %}{% endfor %}"
 
 static void arguments_should_come_in_the_form_that_the_template_writes_as_json(void **state)
 {
     (void)state;
-#define EACH_CALL(body)                                                                            \
-    "{% for m in messages %}{% for c in m.tool_calls or [] %}" body "{% endfor %}{% endfor %}"
     assert_false(wants_text(EACH_CALL("{{ c.function.arguments | tojson }}")));
     assert_false(wants_text(EACH_CALL("{{ c.function | tojson }}")));
     assert_true(wants_text(EACH_CALL("{{ '```json\n' + c.function.arguments + '```' }}")));
@@ -144,12 +153,91 @@ static void arguments_should_come_in_the_form_that_the_template_writes_as_json(v
                                       "else c.function.arguments | tojson }}")));
     assert_false(wants_text(plain));
     assert_false(wants_text("{{ raise_exception('no tools here') }}"));
-#undef EACH_CALL
+}
+
+static void parts_should_reach_the_templates_that_go_through_them(void **state)
+{
+    (void)state;
+    static const char looks[] =
+        "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endif %}{% endfor %}";
+    static const char only_user[] =
+        "{% for m in messages %}{% if m.role == 'user' and m.content is not string %}"
+        "{% for p in m.content %}[{{ p['text'] }}]{% endfor %}{% else %}{{ m.content }}{% endif %}"
+        "{% endfor %}";
+    static const char request[] =
+        "{\"messages\":[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"s\"},{"
+        "\"type\":\"text\",\"text\":\"t\"}]},{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+        "\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"user\",\"content\":\"c\"}"
+        "]}";
+    struct chat_wants w = wants_of(looks);
+    assert_true(w.parts[CHAT_SYSTEM] && w.parts[CHAT_USER] && w.parts[CHAT_ASSISTANT]);
+    expect(looks, request, "<system>[s][t]<user>[a][b]<user>c");
+    w = wants_of(only_user);
+    assert_true(w.parts[CHAT_USER] && !w.parts[CHAT_SYSTEM] && !w.parts[CHAT_TOOL]);
+    expect(only_user, request, "s\nt[a][b]c");
+    w = wants_of(plain); /* it would print the list */
+    assert_false(w.parts[CHAT_USER] || w.parts[CHAT_SYSTEM]);
+    w = wants_of("{% for m in messages %}{{ m.content | tojson }}{% endfor %}");
+    assert_false(w.parts[CHAT_USER]);
+}
+
+static void ids_should_be_nine_characters_where_the_template_raises_on_others(void **state)
+{
+    (void)state;
+    static const char strict[] =
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}"
+        "{{ raise_exception('nine') }}{% endif %}<{{ c.id }}>{% endfor %}"
+        "{% if m.role == 'tool' %}{{ m.tool_call_id }}{% endif %}{% endfor %}";
+#define TALK(id)                                                                                   \
+    "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"" id "\",\"function\":{"     \
+    "\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"" id            \
+    "\",\"content\":\"\"}]}"
+    enum err e;
+    struct errmsg why;
+    assert_true(wants_of(strict).short_ids);
+    assert_false(wants_of(plain).short_ids);
+    expect(strict, TALK("a1B2c3D4e"), "<a1B2c3D4e>a1B2c3D4e");
+    char first[32];
+    snprintf(first, sizeof(first), "%s", build(strict, TALK("call_77aa0000"), &e, &why));
+    assert_int_equal(e, ERR_OK);
+    assert_int_equal(strlen(first), 20);
+    assert_memory_equal(first + 1, first + 11, 9); /* the answer names its call */
+    assert_string_equal(first, build(strict, TALK("call_77aa0000"), &e, &why));
+    assert_string_not_equal(first, build(strict, TALK("call_77aa0001"), &e, &why));
+    expect("{% for m in messages %}{{ m.tool_call_id }}{% endfor %}", TALK("call_77aa0000"),
+           "call_77aa0000");
+#undef TALK
+}
+
+static void a_template_that_never_looks_at_tools_should_be_known(void **state)
+{
+    (void)state;
+    assert_true(wants_of(plain).no_tools);
+    assert_false(wants_of("{{ tools | tojson if tools else '' }}").no_tools);
+    assert_false(wants_of("{{ raise_exception('no tools here') if tools else '' }}").no_tools);
+}
+
+static void thoughts_should_have_the_name_that_the_template_reads(void **state)
+{
+    (void)state;
+#define THOUGHT(more)                                                                              \
+    "{\"messages\":[{\"role\":\"assistant\",\"content\":\"c\",\"reasoning\":\"hm\"" more "}]}"
+    expect("{{ messages[0].reasoning_content }}", THOUGHT(""), "hm");
+    expect("{% for message in messages %}{{ message.thinking }}{% endfor %}", THOUGHT(""), "hm");
+    expect("{% for message in messages %}{{ message.thinking is defined }}{% endfor %}",
+           THOUGHT(",\"tool_calls\":[]"), "False");
+    expect("{{ messages[0].thinking is defined }}", THOUGHT(""), "False");
+#undef THOUGHT
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_should_reach_the_templates_that_go_through_them),
+        cmocka_unit_test(ids_should_be_nine_characters_where_the_template_raises_on_others),
+        cmocka_unit_test(a_template_that_never_looks_at_tools_should_be_known),
+        cmocka_unit_test(thoughts_should_have_the_name_that_the_template_reads),
         cmocka_unit_test(arguments_should_come_in_the_form_that_the_template_writes_as_json),
         cmocka_unit_test(text_parts_should_become_one_string),
         cmocka_unit_test(parts_that_are_not_text_should_be_refused),
