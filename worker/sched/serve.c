@@ -152,7 +152,8 @@ static void send_model_info(struct serve *s)
                d->context_train, d->n_vocab, d->kv_blocks, (unsigned long long)d->kv_bytes,
                s->o->model.max_seqs, chat ? "true" : "false",
                chat && !s->maker.wants.no_tools ? "true" : "false",
-               chat && s->maker.format.reasoning ? "true" : "false", engine->embeds ? "true" : "false");
+               chat && s->maker.format.reasoning ? "true" : "false",
+               engine->embeds ? "true" : "false");
     if (engine->embeds)
         buf_printf(&b, ",\"pooling\":\"%s\",\"dimensions\":%u,\"min_dimensions\":%u",
                    pooling_name(engine->pooling), engine->n_embd,
