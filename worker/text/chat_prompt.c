@@ -194,9 +194,17 @@ static void put_thoughts(struct builder *b, const struct json *message, bool *fi
     buf_put(b->out, thoughts->raw.p, thoughts->raw.n);
 }
 
+/* Beside calls. Clients send null, "" or nothing; transformers gives None. */
+static void put_no_content(struct builder *b)
+{
+    buf_puts(b->out, b->env->wants.empty_content ? "\"\"" : "null");
+}
+
 static enum err put_message(struct builder *b, const struct json *message)
 {
-    bool first = true, has_content = false, has_calls = false;
+    const struct json *calls = json_get(message, "tool_calls");
+    const bool has_calls = json_is(calls, JSON_ARRAY) && calls->list.count;
+    bool first = true, has_content = false;
     enum err e = ERR_OK;
     for (const struct json *m = message->list.first; m && e == ERR_OK; m = m->next) {
         put_member(b->out, &first, m);
@@ -204,9 +212,11 @@ static enum err put_message(struct builder *b, const struct json *message)
             buf_puts(b->out, "\"system\"");
         } else if (str_is(m->key, "content")) {
             has_content = true;
-            e = put_content(b, message, m);
+            if (has_calls && (m->kind == JSON_NULL || (m->kind == JSON_STRING && m->s.n == 0)))
+                put_no_content(b);
+            else
+                e = put_content(b, message, m);
         } else if (str_is(m->key, "tool_calls") && m->kind == JSON_ARRAY) {
-            has_calls = true;
             put_tool_calls(b, m);
         } else if (str_is(m->key, "tool_call_id")) {
             put_id(b, m);
@@ -214,10 +224,9 @@ static enum err put_message(struct builder *b, const struct json *message)
             buf_put(b->out, m->raw.p, m->raw.n);
         }
     }
-    if (has_calls &&
-        !has_content) { /* templates ask `message.content`, with None as transformers gives it */
+    if (has_calls && !has_content) {
         put_key(b->out, &first, "content");
-        buf_puts(b->out, "null");
+        put_no_content(b);
     }
     put_thoughts(b, message, &first);
     buf_puts(b->out, first ? "{}" : "}");

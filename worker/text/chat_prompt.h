@@ -7,6 +7,8 @@
  *     the template goes through parts itself
  *   - tool_calls[].function.arguments: the object that the string holds (most templates print it
  *     with tojson), or the string, where the template wants that
+ *   - no content beside calls, in whichever way: null, or "" where the template prints null or
+ * trips over it
  *   - a call's id, where it is given and where it is answered: nine letters and digits made of it,
  *     where the template wants that (Mistral)
  *   - role "developer": "system", unless the template names that role

@@ -40,17 +40,8 @@ static bool wrote(const struct trial *t, const char *text)
     return t->out.n && memmem(t->out.p, t->out.n, text, strlen(text));
 }
 
-/* The form that is written as the JSON that it is. */
-static bool text_arguments(struct trial *t)
-{
-    static const struct chat_wants object, text = {.text_arguments = true};
-    if (render(t, &object, CALLED(NINE)) == ERR_OK && wrote(t, "{\"probe\": 1}"))
-        return false;
-    return render(t, &text, CALLED(NINE)) == ERR_OK && wrote(t, "{\"probe\": 1}");
-}
-
 /* Its text is there, and it did not get there by printing the list. */
-static bool takes_parts(struct trial *t, enum chat_role role)
+static bool takes_parts(struct trial *t, const struct chat_wants *others, enum chat_role role)
 {
     static const char *const chats[CHAT_ROLES] = {
         [CHAT_SYSTEM] = CHAT("{\"role\":\"system\",\"content\":" PARTS "}," ASK, ""),
@@ -58,10 +49,30 @@ static bool takes_parts(struct trial *t, enum chat_role role)
         [CHAT_ASSISTANT] = CHAT(ASK ",{\"role\":\"assistant\",\"content\":" PARTS "}," ASK, ""),
         [CHAT_TOOL] = CHAT(ASK "," CALL(NINE) "," RESULT(NINE, PARTS), TOOLS),
     };
-    struct chat_wants wants = {.text_arguments = false};
+    struct chat_wants wants = *others;
     wants.parts[role] = true;
     return render(t, &wants, chats[role]) == ERR_OK && wrote(t, "trial part") &&
            !wrote(t, "'trial part'") && !wrote(t, "\"trial part\"");
+}
+
+/* Qwen3's looks for a tag in it, GLM's writes "None". Others ask whether it is none. */
+static bool empty_content(struct trial *t, const struct chat_wants *wants)
+{
+    struct chat_wants empty = *wants;
+    if (render(t, wants, CALLED(NINE)) == ERR_OK && !wrote(t, "None"))
+        return false;
+    empty.empty_content = true;
+    return render(t, &empty, CALLED(NINE)) == ERR_OK && !wrote(t, "None");
+}
+
+/* The form that is written as the JSON that it is. */
+static bool text_arguments(struct trial *t, bool no_null)
+{
+    const struct chat_wants object = {.empty_content = no_null};
+    const struct chat_wants text = {.text_arguments = true, .empty_content = no_null};
+    if (render(t, &object, CALLED(NINE)) == ERR_OK && wrote(t, "{\"probe\": 1}"))
+        return false;
+    return render(t, &text, CALLED(NINE)) == ERR_OK && wrote(t, "{\"probe\": 1}");
 }
 
 static bool short_ids(struct trial *t, const struct chat_wants *wants)
@@ -88,11 +99,13 @@ struct chat_wants chat_wants_of(const struct chat_template *t, const struct chat
     struct trial trial = {.t = t, .env = *env};
     struct chat_wants w = {.text_arguments = false};
     buf_init(&trial.out);
-    w.text_arguments = text_arguments(&trial);
+    /* Arguments in the wrong form can fail the whole conversation, and so can null. */
+    w.text_arguments = text_arguments(&trial, false) || text_arguments(&trial, true);
+    w.empty_content = empty_content(&trial, &w);
     w.short_ids = short_ids(&trial, &w);
     w.no_tools = no_tools(&trial);
     for (int role = 0; role < CHAT_ROLES; role++)
-        w.parts[role] = takes_parts(&trial, (enum chat_role)role);
+        w.parts[role] = takes_parts(&trial, &w, (enum chat_role)role);
     buf_fini(&trial.out);
     return w;
 }

@@ -17,6 +17,7 @@ enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL, CHAT_ROLES }
 struct chat_wants {
     bool text_arguments;    /* a call's arguments as a string (DeepSeek-R1), not as the object */
     bool parts[CHAT_ROLES]; /* it goes through text parts itself; else they become one string */
+    bool empty_content;     /* beside calls: "", not null, which it prints or trips over */
     bool short_ids;         /* a call's id is nine letters and digits (Mistral) */
     bool no_tools;          /* what it writes does not depend on the tools */
 };

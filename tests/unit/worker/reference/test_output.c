@@ -7,24 +7,26 @@
 
 struct known {
     const char *file, *calls, *reasoning;
-    const char *wants; /* "text": arguments as a string; "nine": short ids; "no-tools" */
+    /* "text": arguments as a string; "nine": short ids; "empty": beside calls no null; "no-tools"
+     */
+    const char *wants;
     const char *parts; /* the roles whose text parts it goes through: S, U, A, T */
 };
 
 // clang-format off
 static const struct known templates[] = {
-    {"CohereForAI-c4ai-command-r-plus-tool_use.jinja", "command-r", "none", "", ""},
+    {"CohereForAI-c4ai-command-r-plus-tool_use.jinja", "command-r", "none", "empty", ""},
     {"CohereForAI-c4ai-command-r7b-12-2024-tool_use-2026.jinja", "command-r7b", "command-r7b", "", ""},
     {"CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja", "command-r7b", "command-r7b", "", ""},
-    {"GLM-4.6.jinja", "glm", "think", "", "SUA"},
+    {"GLM-4.6.jinja", "glm", "think", "empty", "SUA"},
     {"HuggingFaceTB-SmolLM3-3B.jinja", "none", "think", "no-tools", ""},
     {"Kimi-K2-Instruct.jinja", "kimi", "none", "", "SUA"},
     {"MiMo-VL.jinja", "hermes", "none", "", ""},
     {"Mistral-Small-3.2-24B-Instruct-2506.jinja", "mistral", "none", "nine", "SUA"},
     {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", "hermes", "none", "", ""},
-    {"Qwen-QwQ-32B.jinja", "hermes", "think", "", ""},
+    {"Qwen-QwQ-32B.jinja", "hermes", "think", "empty", ""},
     {"Qwen-Qwen2.5-7B-Instruct.jinja", "hermes", "none", "", ""},
-    {"Qwen-Qwen3-0.6B.jinja", "hermes", "think", "", ""},
+    {"Qwen-Qwen3-0.6B.jinja", "hermes", "think", "empty", ""},
     {"Qwen3-Coder.jinja", "qwen3-coder", "none", "", ""},
     {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B-2026.jinja", "deepseek", "think", "text no-tools", ""},
     {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", "deepseek", "think", "text no-tools", ""},
@@ -33,7 +35,7 @@ static const struct known templates[] = {
     {"fireworks-ai-llama-3-firefunction-v2-2026.jinja", "firefunction", "none", "", ""},
     {"fireworks-ai-llama-3-firefunction-v2.jinja", "firefunction", "none", "", ""},
     {"google-gemma-2-2b-it.jinja", "none", "none", "no-tools", ""},
-    {"ibm-granite-granite-3.3-2B-Instruct.jinja", "granite", "think", "", ""},
+    {"ibm-granite-granite-3.3-2B-Instruct.jinja", "granite", "think", "empty", ""},
     {"llama-cpp-deepseek-r1-2026.jinja", "deepseek", "think", "", ""},
     {"llama-cpp-deepseek-r1.jinja", "deepseek", "think", "", ""},
     {"llama-cpp-rwkv-world.jinja", "none", "think", "no-tools", ""},
@@ -42,33 +44,33 @@ static const struct known templates[] = {
     {"meetkai-functionary-medium-v3.2.jinja", "functionary-3.2", "none", "text", ""},
     {"meta-llama-Llama-3.1-8B-Instruct.jinja", "llama3", "none", "", ""},
     {"meta-llama-Llama-3.2-3B-Instruct.jinja", "llama3", "none", "", ""},
-    {"microsoft-Phi-3.5-mini-instruct.jinja", "none", "none", "no-tools", ""},
+    {"microsoft-Phi-3.5-mini-instruct.jinja", "none", "none", "empty no-tools", ""},
     {"mistralai-Mistral-Nemo-Instruct-2407.jinja", "mistral", "none", "nine", ""},
-    {"openai-gpt-oss-120b.jinja", "gpt-oss", "gpt-oss", "", ""},
+    {"openai-gpt-oss-120b.jinja", "gpt-oss", "gpt-oss", "empty", ""},
     {"own-alpaca.jinja", "none", "none", "no-tools", ""},
-    {"own-chatml-default-system.jinja", "none", "none", "no-tools", ""},
-    {"own-chatml.jinja", "none", "none", "no-tools", ""},
+    {"own-chatml-default-system.jinja", "none", "none", "empty no-tools", ""},
+    {"own-chatml.jinja", "none", "none", "empty no-tools", ""},
     {"own-command-r.jinja", "none", "none", "no-tools", ""},
-    {"own-deepseek-coder.jinja", "none", "none", "no-tools", ""},
+    {"own-deepseek-coder.jinja", "none", "none", "empty no-tools", ""},
     {"own-deepseek-v2.5.jinja", "none", "none", "no-tools", ""},
-    {"own-deepseek-v2.jinja", "none", "none", "no-tools", ""},
-    {"own-falcon.jinja", "none", "none", "no-tools", ""},
+    {"own-deepseek-v2.jinja", "none", "none", "empty no-tools", ""},
+    {"own-falcon.jinja", "none", "none", "empty no-tools", ""},
     {"own-gemma-3.jinja", "none", "none", "no-tools", "SUA"},
     {"own-gemma.jinja", "none", "none", "no-tools", ""},
     {"own-llama-2.jinja", "none", "none", "no-tools", ""},
-    {"own-llama-3.jinja", "none", "none", "no-tools", ""},
-    {"own-minicpm.jinja", "none", "none", "no-tools", ""},
+    {"own-llama-3.jinja", "none", "none", "empty no-tools", ""},
+    {"own-minicpm.jinja", "none", "none", "empty no-tools", ""},
     {"own-mistral-v0.1.jinja", "none", "none", "no-tools", ""},
     {"own-mistral-v0.3.jinja", "mistral", "none", "nine", ""},
-    {"own-openchat-3.5.jinja", "none", "none", "no-tools", ""},
-    {"own-phi-2.jinja", "none", "none", "no-tools", ""},
-    {"own-phi-3-medium.jinja", "none", "none", "no-tools", ""},
-    {"own-phi-3.jinja", "none", "none", "no-tools", ""},
+    {"own-openchat-3.5.jinja", "none", "none", "empty no-tools", ""},
+    {"own-phi-2.jinja", "none", "none", "empty no-tools", ""},
+    {"own-phi-3-medium.jinja", "none", "none", "empty no-tools", ""},
+    {"own-phi-3.jinja", "none", "none", "empty no-tools", ""},
     {"own-qwen2-style-tools.jinja", "hermes", "none", "", ""},
-    {"own-solar.jinja", "none", "none", "no-tools", ""},
-    {"own-vicuna.jinja", "none", "none", "no-tools", ""},
-    {"own-zephyr.jinja", "none", "none", "no-tools", ""},
-    {"unsloth-mistral-Devstral-Small-2507.jinja", "mistral", "none", "", "SUA"},
+    {"own-solar.jinja", "none", "none", "empty no-tools", ""},
+    {"own-vicuna.jinja", "none", "none", "empty no-tools", ""},
+    {"own-zephyr.jinja", "none", "none", "empty no-tools", ""},
+    {"unsloth-mistral-Devstral-Small-2507.jinja", "mistral", "none", "empty", "SUA"},
 };
 // clang-format on
 
@@ -85,13 +87,21 @@ static void check_wants(const struct known *k, struct str source)
                                         .template_source = source,
                                         .now_unix = CASE_NOW};
     const struct chat_wants w = chat_wants_of(t, &env);
-    char parts[CHAT_ROLES + 1] = "", wants[32];
+    char parts[CHAT_ROLES + 1] = "", wants[40] = "";
     for (int i = 0, n = 0; i < CHAT_ROLES; i++)
         if (w.parts[i])
             parts[n++] = letters[i];
-    snprintf(wants, sizeof(wants), "%s%s%s%s", w.text_arguments ? "text" : "",
-             w.short_ids ? "nine" : "", w.text_arguments && w.no_tools ? " " : "",
-             w.no_tools ? "no-tools" : "");
+    const struct {
+        bool on;
+        const char *name;
+    } all[] = {{w.text_arguments, "text"},
+               {w.short_ids, "nine"},
+               {w.empty_content, "empty"},
+               {w.no_tools, "no-tools"}};
+    for (size_t i = 0; i < COUNT(all); i++)
+        if (all[i].on)
+            snprintf(wants + strlen(wants), sizeof(wants) - strlen(wants), "%s%s",
+                     wants[0] ? " " : "", all[i].name);
     if (strcmp(wants, k->wants) != 0 || strcmp(parts, k->parts) != 0)
         fail_msg("%s wants '%s', parts of '%s'", k->file, wants, parts);
     template_free(t);

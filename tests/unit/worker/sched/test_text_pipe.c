@@ -1,6 +1,7 @@
 /* test_text_pipe.c - one choice's way from tokens to what the client is told: reasoning, calls and
  * content in their order, stop strings in the content alone, the same for every cut into tokens. */
 #include "tests/support/test.h"
+#include "tests/support/vocab.h"
 #include "worker/sched/engine_model.h"
 #include "worker/text/tokenizer.h"
 
@@ -214,11 +215,136 @@ static void without_a_parser_all_text_is_content(void **state)
     buf_fini(&t.text);
 }
 
+/* --- markers that are control tokens
+ * ------------------------------------------------------------------------------------------ */
+
+static const char *const markers[] = {"[TOOL_CALLS]",
+                                      "[ARGS]",
+                                      "[CALL_ID]",
+                                      "<|START_THINKING|>",
+                                      "<|END_THINKING|>",
+                                      "<|channel|>",
+                                      "<|message|>",
+                                      "<|start|>",
+                                      "<|end|>",
+                                      "<|constrain|>",
+                                      "<|call|>",
+                                      "<|return|>",
+                                      "<｜tool▁calls▁begin｜>",
+                                      "<｜tool▁call▁begin｜>",
+                                      "<｜tool▁sep｜>",
+                                      "<｜tool▁call▁end｜>",
+                                      "<｜tool▁calls▁end｜>",
+                                      "<|other|>"};
+enum { BYTES = 256 };
+
+/* The 256 bytes, then the markers, all of them control tokens: the worst cut, and the worst case of
+ * what is never shown. */
+static struct tokenizer *byte_tokenizer(void)
+{
+    static char chars[BYTES][3];
+    struct str tokens[BYTES + COUNT(markers)];
+    int32_t types[BYTES + COUNT(markers)];
+    struct vocab_file f;
+    struct tokenizer *t = NULL;
+    struct errmsg why = {{0}};
+    for (size_t i = 0; i < COUNT(tokens); i++) {
+        if (i < BYTES)
+            vocab_byte_char((int)i, chars[i]);
+        tokens[i] = str_of(i < BYTES ? chars[i] : markers[i - BYTES]);
+        types[i] = i < BYTES ? 1 : 3;
+    }
+    vocab_begin(&f, "gpt2");
+    vocab_strings(&f, "tokenizer.ggml.tokens", tokens, COUNT(tokens));
+    vocab_i32s(&f, "tokenizer.ggml.token_type", types, COUNT(tokens));
+    vocab_strings(&f, "tokenizer.ggml.merges", NULL, 0);
+    struct gguf *g = vocab_open_gguf(&f);
+    if (tokenizer_open(&t, g, &why))
+        fail_msg("%s", why.text);
+    gguf_close(g);
+    vocab_free(&f);
+    return t;
+}
+
+static void in_bytes_and_markers(const char *text, struct token_list *out)
+{
+    size_t n = strlen(text);
+    *out = (struct token_list){.ids = calloc(n + 1, sizeof *out->ids), .cap = n + 1};
+    assert_non_null(out->ids);
+    for (size_t at = 0; at < n;) {
+        size_t m = 0, len = 1;
+        while (m < COUNT(markers) && strncmp(text + at, markers[m], strlen(markers[m])) != 0)
+            m++;
+        if (m < COUNT(markers))
+            len = strlen(markers[m]);
+        out->ids[out->n++] = m < COUNT(markers) ? (int32_t)(BYTES + m) : (unsigned char)text[at];
+        at += len;
+    }
+}
+
+static const struct {
+    const char *template, *prompt, *text, *told;
+    bool unread; /* neither reasoning nor calls are asked for */
+} control_cases[] = {
+    {"[TOOL_CALLS]", "", "Grü[TOOL_CALLS]f[CALL_ID]123456789[ARGS]{\"a\": \"ß\"}",
+     "C[Grü]N0[f]A0[{\"a\": \"ß\"}]", false},
+    {"[TOOL_CALLS]", "", "a<|other|>b[TOOL_CALLS]c", "C[abc]", true},
+    {"<|START_THINKING|><|START_ACTION|>", "<|START_THINKING|>", "hm<|END_THINKING|>yes",
+     "R[hm]C[yes]", false},
+    {"<|START_THINKING|><|START_ACTION|>", "", "<|START_THINKING|>hm<|END_THINKING|>yes",
+     "C[hmyes]", true}, /* the tags are no text of this model's */
+    {"</think><｜tool▁calls▁begin｜>", "",
+     "ok<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": "
+     "1}\n```"
+     "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+     "C[ok]N0[f]A0[{\"a\": 1}]", false},
+    {"<|channel|><|message|>", "<|start|>assistant",
+     "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary "
+     "to=functions.f "
+     "<|constrain|>json<|message|>{\"a\": 1}",
+     "R[hm]N0[f]A0[{\"a\": 1}]", false},
+    {"<|channel|><|message|>", "<|start|>assistant",
+     "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>yes",
+     "C[hmyes]", true}, /* still without the names of the channels */
+};
+
+static void markers_that_are_control_tokens_are_read_and_never_shown(void **state)
+{
+    const struct house *h = *state;
+    struct house bytes = {.model = h->model, .tokenizer = byte_tokenizer()};
+    struct errmsg why = {0};
+    assert_int_equal(engine_model_open(&bytes.engine, bytes.model, bytes.tokenizer, 1, 64,
+                                       &(struct embed_opts){.pooling = POOL_MODEL}, &why),
+                     ERR_OK);
+    const struct str request = STR("{\"messages\":[],\"tools\":["
+                                   "{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}");
+    for (size_t i = 0; i < COUNT(control_cases); i++) {
+        const struct output_wants wants = {.reasoning = !control_cases[i].unread,
+                                           .tools = !control_cases[i].unread};
+        const struct output_format format = output_format_of(str_of(control_cases[i].template));
+        struct job_req r = {.n_stops = 1, .stops = {STR("never there")}};
+        struct token_list ids;
+        assert_int_equal(output_job_new(&r.output, &format, &wants, request,
+                                        str_of(control_cases[i].prompt), &why),
+                         ERR_OK);
+        in_bytes_and_markers(control_cases[i].text, &ids);
+        struct told t = tell(&bytes, &r, &ids);
+        buf_putc(&t.text, 0);
+        assert_string_equal(t.text.p, control_cases[i].told);
+        token_list_fini(&ids);
+        buf_fini(&t.text);
+        output_job_free(r.output);
+    }
+    engine_model_close(bytes.engine);
+    tokenizer_close(bytes.tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_told_apart_the_same_for_every_cut_into_tokens),
         cmocka_unit_test(without_a_parser_all_text_is_content),
+        cmocka_unit_test(markers_that_are_control_tokens_are_read_and_never_shown),
     };
     return cmocka_run_group_tests(tests, house_open, house_close);
 }

@@ -210,6 +210,27 @@ static void ids_should_be_nine_characters_where_the_template_raises_on_others(vo
 #undef TALK
 }
 
+static void no_content_beside_calls_should_be_what_the_template_can_take(void **state)
+{
+    (void)state;
+    static const char prints[] = "{% for m in messages %}<{{ m.content }}>{% endfor %}";
+    static const char searches[] =
+        "{% for m in messages %}{{ 'x' in m.content }}{% endfor %}{{ tools }}";
+    static const char asks[] = "{% for m in messages %}{{ m.content is none }}{% endfor %}";
+#define SAYS(content)                                                                              \
+    "{\"messages\":[{\"role\":\"assistant\"" content ",\"tool_calls\":[{\"id\":\"1\",\"type\":"    \
+    "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}]}"
+    static const char *const requests[] = {SAYS(""), SAYS(",\"content\":null"),
+                                           SAYS(",\"content\":\"\"")};
+    for (size_t i = 0; i < COUNT(requests); i++) {
+        expect(prints, requests[i], "<>");
+        expect(searches, requests[i], "FalseNone");
+        expect(asks, requests[i], "True");
+    }
+    expect(prints, SAYS(",\"content\":\"c\""), "<c>");
+#undef SAYS
+}
+
 static void a_template_that_never_looks_at_tools_should_be_known(void **state)
 {
     (void)state;
@@ -234,6 +255,7 @@ static void thoughts_should_have_the_name_that_the_template_reads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_content_beside_calls_should_be_what_the_template_can_take),
         cmocka_unit_test(parts_should_reach_the_templates_that_go_through_them),
         cmocka_unit_test(ids_should_be_nine_characters_where_the_template_raises_on_others),
         cmocka_unit_test(a_template_that_never_looks_at_tools_should_be_known),
