@@ -87,6 +87,37 @@ static void put_logprobs(struct buf *out, struct str packed)
     }
 }
 
+/* A choice's `more`: the arguments of the call at hand (whole answers), and the log probabilities
+ * of tokens that have shown no text yet. A token may be held back because a call may begin with it:
+ * when content comes of it, they go out with that, and when a call does, they are no content's. */
+enum { MORE_ARGS, MORE_HELD };
+
+static void put_more(struct buf *out, const struct buf *b)
+{
+    if (out->n && b->n)
+        buf_putc(out, ',');
+    buf_put(out, b->p, b->n);
+}
+
+/* Appends what goes out with this delta. */
+static void take_logprobs(struct gen *g, const struct job_delta *d, struct buf *out)
+{
+    struct buf *held = &g->choices[d->choice].more[MORE_HELD];
+    if (!g->logprobs)
+        return;
+    if (d->kind == DELTA_CONTENT && d->logprobs.n) {
+        if (held->n)
+            buf_putc(held, ',');
+        put_logprobs(held, d->logprobs);
+    }
+    if (d->text.n == 0 && !(g->hide_reasoning && d->kind == DELTA_REASONING))
+        return;
+    if (d->kind == DELTA_CONTENT)
+        put_more(out, held);
+    out->failed |= held->failed;
+    buf_clear(held);
+}
+
 /* Call ids are the request's, numbered: unique, and nothing has to be drawn for them. */
 static void put_call_head(const struct gen *g, struct buf *out, uint32_t choice, uint32_t index,
                           struct str name)
@@ -114,10 +145,9 @@ static void put_role(struct gen *g, struct buf *out, uint32_t choice)
 static void put_delta(struct gen *g, struct buf *out, const struct job_delta *d)
 {
     struct buf logprobs = {0};
-    if (d->kind == DELTA_CONTENT && g->logprobs)
-        put_logprobs(&logprobs, d->logprobs);
+    take_logprobs(g, d, &logprobs);
     put_role(g, out, d->choice); /* with the first token, even one that shows no text yet */
-    if (d->text.n || logprobs.n) {
+    if (d->text.n) {
         open_choice(g, out, d->choice);
         switch (d->kind) {
         case DELTA_CONTENT:
@@ -153,7 +183,15 @@ static void put_delta(struct gen *g, struct buf *out, const struct job_delta *d)
 
 static void put_finish(struct gen *g, struct buf *out, uint32_t choice)
 {
+    struct buf *held = &g->choices[choice].more[MORE_HELD];
     put_role(g, out, choice);
+    if (held->n || held->failed) { /* of the end token, and of content that was held to the end */
+        open_choice(g, out, choice);
+        buf_puts(out, "\"content\":\"\"");
+        close_choice(g, out, (struct str){held->p, held->n}, NULL);
+        out->failed |= held->failed;
+        buf_clear(held);
+    }
     open_choice(g, out, choice);
     close_choice(g, out, (struct str){0}, gen_finish_name(g->choices[choice].reason));
 }
@@ -172,7 +210,7 @@ static void put_usage(struct gen *g, struct buf *out, const struct job_usage *u)
 static void collect_call(struct gen *g, const struct job_delta *d)
 {
     struct gen_choice *c = &g->choices[d->choice];
-    struct buf *out = &c->tool_calls, *args = &c->more[0];
+    struct buf *out = &c->tool_calls, *args = &c->more[MORE_ARGS];
     if (d->kind == DELTA_TOOL_ARGS) {
         buf_put(args, d->text.p, d->text.n);
         return;
@@ -189,14 +227,14 @@ static void collect_call(struct gen *g, const struct job_delta *d)
 static void collect(struct gen *g, const struct job_delta *d)
 {
     struct gen_choice *c = &g->choices[d->choice];
+    struct buf logprobs = {0};
+    take_logprobs(g, d, &logprobs);
+    put_more(&c->logprobs, &logprobs);
+    c->logprobs.failed |= logprobs.failed;
+    buf_fini(&logprobs);
     switch (d->kind) {
     case DELTA_CONTENT:
         buf_put(&c->text, d->text.p, d->text.n);
-        if (g->logprobs && d->logprobs.n) {
-            if (c->logprobs.n)
-                buf_putc(&c->logprobs, ',');
-            put_logprobs(&c->logprobs, d->logprobs);
-        }
         break;
     case DELTA_REASONING:
         buf_put(&c->reasoning, d->text.p, d->text.n);
@@ -225,7 +263,9 @@ static void put_message(struct gen_choice *c, struct buf *out)
     if (c->n_tool_calls) {
         buf_puts(out, ",\"tool_calls\":[");
         buf_put(out, c->tool_calls.p, c->tool_calls.n);
-        json_put_str(out, c->more[0].p ? c->more[0].p : "", c->more[0].n);
+        const struct buf *args = &c->more[MORE_ARGS];
+        json_put_str(out, args->p ? args->p : "", args->n);
+        out->failed |= args->failed;
         buf_puts(out, "}}]");
     }
     buf_putc(out, '}');
@@ -248,6 +288,8 @@ static void put_whole(struct gen *g, struct buf *out, const struct job_usage *u)
         put_message(c, out);
         buf_puts(out, ",\"logprobs\":");
         if (g->logprobs) {
+            put_more(&c->logprobs, &c->more[MORE_HELD]);
+            out->failed |= c->logprobs.failed || c->more[MORE_HELD].failed;
             buf_puts(out, "{\"content\":[");
             buf_put(out, c->logprobs.p, c->logprobs.n);
             buf_puts(out, "],\"refusal\":null}");

@@ -75,6 +75,18 @@ test('include_reasoning false: the same answer and the same count, and no though
   });
 });
 
+test('logprobs are those of the content, not of the thoughts, streamed as whole', async () => {
+  await withThinker(async (g, openai) => {
+    const request = { ...story, logprobs: true };
+    const whole = (await openai.chat.completions.create(request)).choices[0];
+    const tokens = whole.logprobs.content.map((t) => t.token);
+    assert.equal(tokens.join('').trim(), whole.message.content.trim());
+    const streamed = [];
+    for await (const chunk of await openai.chat.completions.create({ ...request, stream: true })) streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+    assert.deepEqual(streamed, whole.logprobs.content);
+  });
+});
+
 test('tools for a template that does not show them to the model are refused by name', async () => {
   await withThinker(async (g, openai) => {
     const tools = [{ type: 'function', function: { name: 'f', parameters: { type: 'object', properties: {} } } }];

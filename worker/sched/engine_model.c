@@ -131,7 +131,9 @@ static bool next_event(struct text_pipe *p)
 /* Events of one kind and one call into `out`; what comes behind them waits. */
 static enum err next_part(struct text_pipe *p, struct text_out *out)
 {
-    out->kind = output_kind(p->output);
+    /* One that shows no text is what it was read as: an end tag of thoughts is thought. */
+    const bool thought = output_reasoning_tokens(p->output) > out->reasoning_tokens;
+    out->kind = thought ? DELTA_REASONING : output_kind(p->output);
     while (!p->stopped && next_event(p)) {
         const struct output_event *ev = &p->kept_event;
         if (p->kept.failed)

@@ -149,6 +149,65 @@ static void logprobs_carry_the_raw_bytes(void **state)
     buf_fini(&packed);
 }
 
+#define LOGPROB_I "{\"token\":\"i\",\"logprob\":-0.25,\"bytes\":[105],\"top_logprobs\":[]}"
+
+/* One delta of a token "i" with its log probability, streamed or collected. */
+static void feed_logprob(struct stage *s, enum delta_kind kind, const char *text, bool whole)
+{
+    struct buf packed = {0};
+    struct job_delta d = delta(kind, text);
+    msg_put_logprob(&packed, 6, -0.25f, "i", 1, 0);
+    d.logprobs = (struct str){packed.p, packed.n};
+    buf_clear(&s->out);
+    if (whole)
+        dialect_chat.collect(&s->g, &d);
+    else
+        dialect_chat.put_delta(&s->g, &s->out, &d);
+    buf_fini(&packed);
+}
+
+static void logprobs_are_those_of_content_alone_also_of_what_was_held_back(void **state)
+{
+    struct stage *s = *state;
+    s->choices[0].started = true;
+    s->g.logprobs = true;
+    feed_logprob(s, DELTA_REASONING, "hm", false);
+    assert_null(strstr(s->out.p, "-0.25"));
+    feed_logprob(s, DELTA_CONTENT, "", false); /* it may yet become a call */
+    assert_int_equal(s->out.n, 0);
+    feed_logprob(s, DELTA_CONTENT, "ii", false);
+    assert_non_null(strstr(s->out.p, "\"content\":\"ii\"},\"logprobs\":{\"content\":[" LOGPROB_I
+                                     "," LOGPROB_I "],"));
+    feed_logprob(s, DELTA_CONTENT, "", false);
+    feed_logprob(s, DELTA_TOOL_NAME, "f", false); /* it did */
+    feed_logprob(s, DELTA_TOOL_ARGS, "{}", false);
+    buf_clear(&s->out);
+    dialect_chat.put_finish(&s->g, &s->out, 0);
+    assert_null(strstr(s->out.p, "-0.25"));
+    feed_logprob(s, DELTA_CONTENT, "", false); /* the end token */
+    buf_clear(&s->out);
+    dialect_chat.put_finish(&s->g, &s->out, 0);
+    assert_non_null(
+        strstr(s->out.p, "\"content\":\"\"},\"logprobs\":{\"content\":[" LOGPROB_I "],"));
+}
+
+static void logprobs_of_whole_answers_are_those_of_the_stream(void **state)
+{
+    struct stage *s = *state;
+    const struct job_usage u = {0};
+    s->g.logprobs = true;
+    feed_logprob(s, DELTA_REASONING, "hm", true);
+    feed_logprob(s, DELTA_CONTENT, "", true);
+    feed_logprob(s, DELTA_CONTENT, "ii", true);
+    feed_logprob(s, DELTA_CONTENT, "", true);
+    feed_logprob(s, DELTA_TOOL_NAME, "f", true);
+    feed_logprob(s, DELTA_TOOL_ARGS, "{}", true);
+    feed_logprob(s, DELTA_CONTENT, "", true);
+    dialect_chat.put_whole(&s->g, &s->out, &u);
+    assert_non_null(strstr(s->out.p, "\"logprobs\":{\"content\":[" LOGPROB_I "," LOGPROB_I
+                                     "," LOGPROB_I "],\"refusal\":null}"));
+}
+
 static void feed_whole(struct stage *s, enum delta_kind kind, uint32_t tool, const char *text)
 {
     struct job_delta d = delta(kind, text);
@@ -254,6 +313,8 @@ int main(void)
         T(reasoning_has_both_of_its_names),
         T(tool_calls_come_as_name_then_arguments),
         T(logprobs_carry_the_raw_bytes),
+        T(logprobs_are_those_of_content_alone_also_of_what_was_held_back),
+        T(logprobs_of_whole_answers_are_those_of_the_stream),
         T(whole_answer_has_every_required_field),
         T(whole_answer_collects_several_tool_calls),
         T(completions_have_their_own_shape),
