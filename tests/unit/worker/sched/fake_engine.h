@@ -5,9 +5,10 @@
  * that was given a wrong block, or a stale one, or was continued at a wrong position, says
  * something else. With a window, the second pool holds the same hashes, and a position that sees a
  * wrong one through the window's table says something else, too. Text: token i is the letter 'a'+i
- * (26 of them); END ends; THINK toggles reasoning; NAN_TOKEN in a prompt makes logits that are not
- * numbers; BAD_TOKEN makes the step fail. Stop strings are held back while they may still come.
- * Time: a clock that only steps move.
+ * (26 of them); END ends; THINK toggles reasoning; CALL is a whole tool call, so text of three
+ * kinds where letters were held; NAN_TOKEN in a prompt makes logits that are not numbers; BAD_TOKEN
+ * makes the step fail. Stop strings are held back while they may still come. Time: a clock that
+ * only steps move.
  */
 #ifndef MILLRACE_TESTS_FAKE_ENGINE_H
 #define MILLRACE_TESTS_FAKE_ENGINE_H
@@ -26,6 +27,7 @@ enum {
     FAKE_THINK = 27,
     FAKE_NAN = 28,
     FAKE_BAD = 29,
+    FAKE_CALL = 30,
     FAKE_EMBD = 3
 };
 
@@ -49,9 +51,12 @@ static inline uint64_t fake_mix(uint64_t h, uint64_t v)
 static inline void fake_logits(const struct fake *f, uint64_t h, bool nan, float *out)
 {
     for (uint32_t i = 0; i < FAKE_VOCAB; i++)
-        out[i] = i > FAKE_THINK ? -30 : (float)(fake_mix(h, i) >> 40) / (float)(1 << 24) * 6 - 3;
+        out[i] = i > FAKE_THINK && i != FAKE_CALL
+                     ? -30
+                     : (float)(fake_mix(h, i) >> 40) / (float)(1 << 24) * 6 - 3;
     out[FAKE_END] += (float)f->end_bias;
     out[FAKE_THINK] -= 2;
+    out[FAKE_CALL] -= 1;
     if (nan)
         out[5] = NAN;
 }
@@ -175,7 +180,8 @@ struct text_pipe {
     char held[64];
     size_t n_held;
     bool reasoning;
-    uint32_t n_reasoning;
+    uint32_t n_reasoning, n_calls;
+    enum { FAKE_NO_PART, FAKE_NAME, FAKE_ARGS } next;
 };
 
 static inline enum err fake_text_open(void *self, const struct job_req *r, uint32_t choice,
@@ -211,10 +217,31 @@ static inline void fake_give(struct text_pipe *p, size_t n, struct text_out *out
     p->n_held -= n;
 }
 
+static inline enum err fake_text_more(struct text_pipe *p, struct text_out *out)
+{
+    bool name = p->next == FAKE_NAME;
+    out->kind = name ? DELTA_TOOL_NAME : DELTA_TOOL_ARGS;
+    out->tool_index = p->n_calls;
+    out->called = true;
+    buf_puts(&out->text, name ? "N" : "{}");
+    p->next = name ? FAKE_ARGS : FAKE_NO_PART;
+    p->n_calls += !name;
+    out->more = name;
+    return ERR_OK;
+}
+
 static inline enum err fake_text_feed(struct text_pipe *p, int32_t id, struct text_out *out)
 {
     p->n_reasoning += p->reasoning;
     out->reasoning_tokens = p->n_reasoning;
+    if (id == FAKE_CALL) {
+        p->next = FAKE_NAME;
+        if (p->n_held == 0)
+            return fake_text_more(p, out);
+        fake_give(p, p->n_held, out);
+        out->more = true;
+        return ERR_OK;
+    }
     if (id == FAKE_THINK) { /* what was held belongs to the old kind */
         fake_give(p, p->n_held, out);
         p->reasoning = !p->reasoning;
@@ -263,6 +290,7 @@ static inline void fake_open(struct fake *f, uint32_t slots, uint32_t step_token
                    .text_open = fake_text_open,
                    .text_close = fake_text_close,
                    .text_feed = fake_text_feed,
+                   .text_more = fake_text_more,
                    .text_end = fake_text_end},
         .kv = calloc((size_t)blocks * 4, sizeof *f->kv),
         .ns_per_token = 1000,

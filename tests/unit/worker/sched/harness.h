@@ -12,12 +12,12 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-enum { MAX_SEEN = 700, SEEN_CHOICES = 8, SEEN_TOKENS = 200, SEEN_INPUTS = 40 };
+enum { MAX_SEEN = 700, SEEN_CHOICES = 8, SEEN_TOKENS = 200, SEEN_TEXT = 1200, SEEN_INPUTS = 40 };
 
 struct seen_choice {
     int32_t tokens[SEEN_TOKENS];
     uint32_t n_tokens;
-    char text[2 * SEEN_TOKENS]; /* a '|' where the kind changes */
+    char text[SEEN_TEXT]; /* a '|' where the kind changes */
     size_t n_text;
     enum delta_kind kind;
     float logprob_sum;
