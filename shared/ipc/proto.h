@@ -117,14 +117,17 @@ enum delta_kind {
     DELTA_TOOL_ARGS = 3
 };
 
-/* Followed by n_tokens i32 token ids, text_bytes of UTF-8, logprob_bytes of logprob entries, in
+/* Text of one kind. A tool call is one TOOL_NAME with its whole name, then TOOL_ARGS of the same
+ * tool_index, which joined are its arguments; tool_index counts a choice's calls from 0. A token
+ * without text has the kind that it was read as.
+ * Followed by n_tokens i32 token ids, text_bytes of UTF-8, logprob_bytes of logprob entries, in
  * that order. Logprob entries, for each of the n_tokens: struct logprob_entry of the chosen token
  * (n_top says how many alternatives follow it), its bytes, then each alternative with its bytes;
  * packed, no padding. */
 struct rec_delta {
     uint16_t choice;
     uint16_t kind;       /* enum delta_kind of the text */
-    uint32_t n_tokens;   /* normally 1; 0 for text that was held back and is flushed at the end */
+    uint32_t n_tokens;   /* 1; 0 for more text of the token before it, or held back to the end */
     uint32_t text_bytes; /* may be 0; always whole code points */
     uint32_t logprob_bytes;
     uint32_t reasoning_tokens; /* of this choice so far */
@@ -139,10 +142,10 @@ struct logprob_entry {
 };
 
 enum finish_reason {
-    FINISH_STOP = 0,   /* end-of-generation token, or a stop string */
-    FINISH_LENGTH = 1, /* max_tokens or the context is used up */
-    FINISH_TOOL_CALLS = 2,
-    FINISH_CANCELLED = 3, /* CANCEL was received; never shown to a client */
+    FINISH_STOP = 0,       /* end-of-generation token, or a stop string */
+    FINISH_LENGTH = 1,     /* max_tokens or the context is used up */
+    FINISH_TOOL_CALLS = 2, /* as STOP, or after a single call; the choice has made calls */
+    FINISH_CANCELLED = 3,  /* CANCEL was received; never shown to a client */
 };
 
 struct rec_choice_done {

@@ -1,7 +1,7 @@
 // Tool calls of the demo model, which was taught the form of Qwen2.5: recognised, streamed as whole, answered, never in the content.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { Gateway, sure, partsOf, partsOfMessage, streamChat } from './support.mjs';
+import { Gateway, sure, partsOf, partsOfMessage, streamChat, sse, schemaValidator } from './support.mjs';
 
 const cases = sure.filter((c) => c.request.tools && c.text.q8_0.includes('<tool_call>'));
 const parallel = cases.find((c) => partsOf(c.text.q8_0).calls.length > 1);
@@ -79,5 +79,38 @@ test('a conversation with calls and their results goes on: the SDK\'s own messag
       { role: 'tool', tool_call_id: asked.tool_calls[0].id, content: '{"temperature": 18, "sky": "sunny"}' }] });
     assert.equal(answer.choices[0].finish_reason, 'stop');
     assert.match(answer.choices[0].message.content, /18/);
+  });
+});
+
+test('answers with calls, and their chunks, validate against the published schemas', async (t) => {
+  const validate = schemaValidator();
+  if (!validate) return t.skip('the published schemas are not at hand');
+  await withGateway(async (g) => {
+    const request = { model: 'tiny', ...parallel.request, logprobs: true, top_logprobs: 1 };
+    const whole = await fetch(`${g.url}/v1/chat/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(request) });
+    validate('CreateChatCompletionResponse', await whole.json());
+    const s = await sse(`${g.url}/v1/chat/completions`, { ...request, stream: true, stream_options: { include_usage: true } });
+    const chunks = s.events.slice(0, -1).map((e) => JSON.parse(e));
+    for (const c of chunks) validate('CreateChatCompletionStreamResponse', c);
+    // the id and the name once, with the first delta of a call
+    const deltas = chunks.flatMap((c) => c.choices[0]?.delta.tool_calls ?? []);
+    for (const index of [0, 1]) {
+      const own = deltas.filter((d) => d.index === index);
+      assert.ok(own.length > 1 && own[0].id && own[0].function.name && own.slice(1).every((d) => d.id === undefined && d.function.name === undefined));
+    }
+  });
+});
+
+test('what clients send back beside calls - content null, "", parts or none - is all the same to the model', async () => {
+  await withGateway(async (g, openai) => {
+    const first = cases.find((c) => c.id === 'tool-call');
+    const asked = (await openai.chat.completions.create({ model: 'tiny', ...first.request })).choices[0].message;
+    const answers = [];
+    for (const content of [null, '', undefined]) for (const result of ['{"temperature": 18, "sky": "sunny"}', [{ type: 'text', text: '{"temperature": 18, "sky": "sunny"}' }]]) {
+      const r = await openai.chat.completions.create({ model: 'tiny', ...first.request, messages: [...first.request.messages,
+        { role: 'assistant', content, tool_calls: asked.tool_calls }, { role: 'tool', tool_call_id: asked.tool_calls[0].id, content: result }] });
+      answers.push([r.usage.prompt_tokens, r.choices[0].message.content]);
+    }
+    for (const a of answers) assert.deepEqual(a, answers[0]);
   });
 });
