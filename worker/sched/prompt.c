@@ -39,6 +39,7 @@ static struct chat_prompt_env prompt_env(const struct prompt_maker *p)
         .eos_token = special_text(p->tokenizer, tokenizer_eos(p->tokenizer)),
         .template_source = {p->source.p, p->source.n},
         .wants = p->wants,
+        .calls = p->format.calls,
         .now_unix = clock_wall_ms() / 1000};
 }
 

@@ -200,12 +200,64 @@ static void put_no_content(struct builder *b)
     buf_puts(b->out, b->env->wants.empty_content ? "\"\"" : "null");
 }
 
+/* A call as the model writes it, where its form is a list of JSON after a marker. */
+static void write_calls(struct buf *text, const struct call_form *form, const struct json *calls)
+{
+    buf_puts(text, form->open);
+    buf_putc(text, '[');
+    for (const struct json *c = calls->list.first; c; c = c->next) {
+        const struct json *fn = json_get(c, "function"), *name = json_get(fn, "name"),
+                          *args = json_get(fn, "arguments");
+        buf_puts(text, c == calls->list.first ? "{\"name\": " : ", {\"name\": ");
+        if (name)
+            buf_put(text, name->raw.p, name->raw.n);
+        buf_puts(text, ", \"arguments\": ");
+        if (json_is(args, JSON_STRING))
+            buf_put(text, args->s.p, args->s.n);
+        else if (args)
+            buf_put(text, args->raw.p, args->raw.n);
+        buf_putc(text, '}');
+    }
+    buf_putc(text, ']');
+}
+
+/* The template would leave them out: they stand in the content, as the model wrote them. */
+static enum err put_calls_as_content(struct builder *b, const struct json *message)
+{
+    const struct call_form *form = b->env->calls;
+    const struct json *content = json_get(message, "content");
+    struct buf text;
+    bool first = true, ok = true;
+    if (!form || form->body != CALL_JSON || !form->open || form->close || form->bare)
+        return err_set(b->why, ERR_UNSUPPORTED,
+                       "this model's chat template leaves past tool calls out of the conversation");
+    for (const struct json *m = message->list.first; m; m = m->next) {
+        if (str_is(m->key, "content") || str_is(m->key, "tool_calls"))
+            continue;
+        put_member(b->out, &first, m);
+        buf_put(b->out, m->raw.p, m->raw.n);
+    }
+    buf_init(&text);
+    if (json_is(content, JSON_STRING) || json_is(content, JSON_ARRAY))
+        ok = content_text(b, content, &text);
+    write_calls(&text, form, json_get(message, "tool_calls"));
+    put_key(b->out, &first, "content");
+    json_put_str(b->out, text.p ? text.p : "", text.n);
+    put_thoughts(b, message, &first);
+    buf_putc(b->out, '}');
+    ok = ok && !text.failed;
+    buf_fini(&text);
+    return ok ? ERR_OK : ERR_UNSUPPORTED;
+}
+
 static enum err put_message(struct builder *b, const struct json *message)
 {
     const struct json *calls = json_get(message, "tool_calls");
     const bool has_calls = json_is(calls, JSON_ARRAY) && calls->list.count;
     bool first = true, has_content = false;
     enum err e = ERR_OK;
+    if (has_calls && b->env->wants.no_calls)
+        return put_calls_as_content(b, message);
     for (const struct json *m = message->list.first; m && e == ERR_OK; m = m->next) {
         put_member(b->out, &first, m);
         if (str_is(m->key, "role") && is_system(b, message)) {

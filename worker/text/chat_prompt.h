@@ -11,6 +11,8 @@
  * trips over it
  *   - a call's id, where it is given and where it is answered: nine letters and digits made of it,
  *     where the template wants that (Mistral)
+ *   - past calls that the template would leave out: content, as the model writes them (Granite), or
+ *     an error where that is not known
  *   - role "developer": "system", unless the template names that role
  *   - "reasoning": "reasoning_content" as well; "thinking", where the template reads that (gpt-oss)
  *   - system messages that the template raises on: merged into one at the start, then rendered once
@@ -26,12 +28,14 @@
 #include "shared/base/err.h"
 #include "shared/base/str.h"
 #include "worker/text/chat_wants.h"
+#include "worker/text/output/format.h"
 #include "worker/text/template.h"
 
 struct chat_prompt_env {
     struct str bos_token, eos_token; /* their text; empty: the model has none */
     struct str template_source;      /* tells which roles the template knows by name */
     struct chat_wants wants;         /* chat_wants_of() the template */
+    const struct call_form *calls;   /* how the model writes calls; NULL: not known */
     uint64_t max_steps;              /* 0: the template engine's own limit */
     int64_t now_unix;
 };

@@ -9,7 +9,7 @@ enum { TRIAL_STEPS = 1 << 22 };
 #define ASK "{\"role\":\"user\",\"content\":\"q\"}"
 #define CALL(id)                                                                                   \
     "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"" id "\",\"type\":"        \
-    "\"function\",\"function\":{\"name\":\"probe\",\"arguments\":\"{\\\"probe\\\": 1}\"}}]}"
+    "\"function\",\"function\":{\"name\":\"probe_call\",\"arguments\":\"{\\\"probe\\\": 1}\"}}]}"
 #define RESULT(id, content)                                                                        \
     "{\"role\":\"tool\",\"tool_call_id\":\"" id "\",\"name\":\"probe\",\"content\":" content "}"
 #define TOOLS                                                                                      \
@@ -81,6 +81,12 @@ static bool short_ids(struct trial *t, const struct chat_wants *wants)
            render(t, wants, CALLED(NINE)) == ERR_OK;
 }
 
+/* Its name is nowhere else: the tool has another. */
+static bool no_calls(struct trial *t, const struct chat_wants *wants)
+{
+    return render(t, wants, CALLED(NINE)) == ERR_OK && !wrote(t, "probe_call");
+}
+
 static bool no_tools(struct trial *t)
 {
     static const struct chat_wants none;
@@ -104,6 +110,7 @@ struct chat_wants chat_wants_of(const struct chat_template *t, const struct chat
     w.empty_content = empty_content(&trial, &w);
     w.short_ids = short_ids(&trial, &w);
     w.no_tools = no_tools(&trial);
+    w.no_calls = no_calls(&trial, &w);
     for (int role = 0; role < CHAT_ROLES; role++)
         w.parts[role] = takes_parts(&trial, &w, (enum chat_role)role);
     buf_fini(&trial.out);

@@ -19,6 +19,7 @@ struct chat_wants {
     bool parts[CHAT_ROLES]; /* it goes through text parts itself; else they become one string */
     bool empty_content;     /* beside calls: "", not null, which it prints or trips over */
     bool short_ids;         /* a call's id is nine letters and digits (Mistral) */
+    bool no_calls;          /* it leaves the calls of past messages out */
     bool no_tools;          /* what it writes does not depend on the tools */
 };
 

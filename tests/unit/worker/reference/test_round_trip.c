@@ -29,7 +29,7 @@ static const struct trip trips[] = {
     {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", 2},
     {"deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja", 2},
     {"deepseek-ai-DeepSeek-V3.1.jinja", 2},
-    {"ibm-granite-granite-3.3-2B-Instruct.jinja", 0}, /* leaves past calls out */
+    {"ibm-granite-granite-3.3-2B-Instruct.jinja", 2}, /* leaves calls out: they come as content */
     {"meetkai-functionary-medium-v3.1-2026.jinja", 2},
     {"meetkai-functionary-medium-v3.1.jinja", 2},
     {"meetkai-functionary-medium-v3.2.jinja", 2},
@@ -134,6 +134,7 @@ static void round_trip(const struct trip *k, struct str source)
                                   .now_unix = CASE_NOW};
     env.wants = chat_wants_of(t, &env);
     const struct output_format format = output_format_of(source);
+    env.calls = format.calls;
     if (chat_prompt_build(t, str_of(talks[0]), &env, &prompt, &why))
         fail_msg("%s: %s", k->file, why.text);
     for (int n = 1; n <= 2; n++) {

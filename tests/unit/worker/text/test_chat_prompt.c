@@ -18,6 +18,8 @@ static const char *build(const char *source, const char *request, enum err *e, s
     struct chat_prompt_env env = {
         .bos_token = STR("<s>"), .eos_token = STR("</s>"), .template_source = str_of(source)};
     env.wants = chat_wants_of(t, &env);
+    const struct output_format format = output_format_of(env.template_source);
+    env.calls = format.calls;
     *why = (struct errmsg){0};
     *e = chat_prompt_build(t, str_of(request), &env, &out, why);
     template_free(t);
@@ -187,7 +189,8 @@ static void ids_should_be_nine_characters_where_the_template_raises_on_others(vo
     (void)state;
     static const char strict[] =
         "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}"
-        "{{ raise_exception('nine') }}{% endif %}<{{ c.id }}>{% endfor %}"
+        "{{ raise_exception('nine') }}{% endif %}<{{ c.id }}>"
+        "{{ c.function.name if c.function.name != 'f' }}{% endfor %}"
         "{% if m.role == 'tool' %}{{ m.tool_call_id }}{% endif %}{% endfor %}";
 #define TALK(id)                                                                                   \
     "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"" id "\",\"function\":{"     \
@@ -205,30 +208,51 @@ static void ids_should_be_nine_characters_where_the_template_raises_on_others(vo
     assert_memory_equal(first + 1, first + 11, 9); /* the answer names its call */
     assert_string_equal(first, build(strict, TALK("call_77aa0000"), &e, &why));
     assert_string_not_equal(first, build(strict, TALK("call_77aa0001"), &e, &why));
-    expect("{% for m in messages %}{{ m.tool_call_id }}{% endfor %}", TALK("call_77aa0000"),
-           "call_77aa0000");
+    expect("{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
+           "{% endfor %}{{ m.tool_call_id }}{% endfor %}",
+           TALK("call_77aa0000"), "fcall_77aa0000");
 #undef TALK
 }
 
 static void no_content_beside_calls_should_be_what_the_template_can_take(void **state)
 {
     (void)state;
-    static const char prints[] = "{% for m in messages %}<{{ m.content }}>{% endfor %}";
+#define CALLS "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}"
+    static const char prints[] = "{% for m in messages %}<{{ m.content }}>" CALLS "{% endfor %}";
     static const char searches[] =
-        "{% for m in messages %}{{ 'x' in m.content }}{% endfor %}{{ tools }}";
-    static const char asks[] = "{% for m in messages %}{{ m.content is none }}{% endfor %}";
+        "{% for m in messages %}{{ 'x' in m.content }}" CALLS "{% endfor %}{{ tools }}";
+    static const char asks[] =
+        "{% for m in messages %}{{ m.content is none }}" CALLS "{% endfor %}";
 #define SAYS(content)                                                                              \
     "{\"messages\":[{\"role\":\"assistant\"" content ",\"tool_calls\":[{\"id\":\"1\",\"type\":"    \
     "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}]}"
     static const char *const requests[] = {SAYS(""), SAYS(",\"content\":null"),
                                            SAYS(",\"content\":\"\"")};
     for (size_t i = 0; i < COUNT(requests); i++) {
-        expect(prints, requests[i], "<>");
-        expect(searches, requests[i], "FalseNone");
-        expect(asks, requests[i], "True");
+        expect(prints, requests[i], "<>f");
+        expect(searches, requests[i], "FalsefNone");
+        expect(asks, requests[i], "Truef");
     }
-    expect(prints, SAYS(",\"content\":\"c\""), "<c>");
+    expect(prints, SAYS(",\"content\":\"c\""), "<c>f");
 #undef SAYS
+#undef CALLS
+}
+
+static void calls_that_the_template_leaves_out_should_be_content_or_refused(void **state)
+{
+    (void)state;
+    static const char request[] =
+        "{\"messages\":[{\"role\":\"assistant\",\"content\":\"c\",\"tool_calls\":[{\"id\":\"1\","
+        "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}},{\"id\":\"2\","
+        "\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}}]}]}";
+    enum err e;
+    struct errmsg why;
+    expect("{# <|tool_call|> #}{% for m in messages %}{{ m.content }}{% endfor %}", request,
+           "c<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", "
+           "\"arguments\": {}}]");
+    build(plain, request, &e, &why);
+    assert_int_equal(e, ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "past tool calls"));
 }
 
 static void a_template_that_never_looks_at_tools_should_be_known(void **state)
@@ -255,6 +279,7 @@ static void thoughts_should_have_the_name_that_the_template_reads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(calls_that_the_template_leaves_out_should_be_content_or_refused),
         cmocka_unit_test(no_content_beside_calls_should_be_what_the_template_can_take),
         cmocka_unit_test(parts_should_reach_the_templates_that_go_through_them),
         cmocka_unit_test(ids_should_be_nine_characters_where_the_template_raises_on_others),
