@@ -320,8 +320,10 @@ static inline void random_job(struct random_job *r, unsigned seed)
     h->presence_penalty = rand() % 3 ? 0 : 0.3f;
     h->penalty_last_n = rand() % 2 ? -1 : 8;
     h->cache_salt = (uint64_t)(rand() % 2);
-    h->flags = (rand() % 3 == 0 ? JOB_LOGPROBS : 0) | (rand() % 8 == 0 ? JOB_IGNORE_EOS : 0) |
-               (rand() % 6 == 0 ? JOB_NO_PREFIX_CACHE : 0);
+    /* One draw a statement: in an expression their order would be the compiler's. */
+    h->flags = rand() % 3 == 0 ? JOB_LOGPROBS : 0;
+    h->flags |= rand() % 8 == 0 ? JOB_IGNORE_EOS : 0;
+    h->flags |= rand() % 6 == 0 ? JOB_NO_PREFIX_CACHE : 0;
     h->top_logprobs = rand() % 3;
     h->priority = rand() % 6 == 0 ? rand() % 3 - 1 : 0;
     if (rand() % 3 == 0)
