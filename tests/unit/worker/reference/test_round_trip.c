@@ -85,10 +85,12 @@ static struct str until_end(struct str s)
     return s;
 }
 
+#define READ(index, name) "N" index "[" name "]A" index "[{\"city\":\"Köln<1>\",\"days\":2}]"
 static const char *const calls[] = {
-    "", "N0[get_weather]A0[{\"city\":\"Köln<1>\",\"days\":2}]",
-    "N0[get_weather]A0[{\"city\":\"Köln<1>\",\"days\":2}]N1[get_time]A1[{\"city\":\"Köln<1>\","
-    "\"days\":2}]"};
+    "",
+    READ("0", "get_weather"),
+    (READ("0", "get_weather") READ("1", "get_time")),
+};
 
 static void squeeze(struct buf *b)
 {
