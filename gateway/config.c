@@ -144,31 +144,6 @@ static char *keep(struct config *c, struct str s, struct errmsg *why)
     return z;
 }
 
-/* "24G", "1.5GiB", "800MB", "4096": letters alone and those with iB are powers of 1024, with B of
- * 1000. */
-static bool parse_bytes(struct str s, uint64_t *out)
-{
-    static const char letters[] = "KMGTP";
-    size_t digits = 0;
-    while (digits < s.n && ((s.p[digits] >= '0' && s.p[digits] <= '9') || s.p[digits] == '.'))
-        digits++;
-    struct str unit = {s.p + digits, s.n - digits};
-    const char *letter = unit.n ? strchr(letters, unit.p[0] & ~0x20) : NULL;
-    double v, base = 1024, scale = 1;
-    if (!str_to_f64((struct str){s.p, digits}, &v) || (unit.n && (!letter || !*letter)))
-        return false;
-    if (unit.n == 2 && unit.p[1] == 'B')
-        base = 1000;
-    else if (unit.n > 1 && !(unit.n == 3 && unit.p[1] == 'i' && unit.p[2] == 'B'))
-        return false;
-    for (const char *l = letters; letter && l <= letter; l++)
-        scale *= base;
-    if (v * scale < 1 || v * scale > 1e18)
-        return false;
-    *out = (uint64_t)(v * scale);
-    return true;
-}
-
 /* "10", "2.5", "90s", "10m", "2h". */
 static bool parse_seconds(struct str s, double *out)
 {
@@ -216,7 +191,7 @@ static enum err set_option(struct config *c, const struct option *o, struct str 
         return ERR_OK;
     }
     case OPT_BYTES:
-        if (!parse_bytes(value, &count))
+        if (!str_to_bytes(value, &count))
             return err_set(why, ERR_RANGE,
                            "--%s: expected a size such as 24G or 800M, got '" STR_FMT "'", o->name,
                            STR_ARG(value));
@@ -251,7 +226,7 @@ static enum err set_model_key(struct config *c, struct model_config *m, struct s
             return ERR_OK;
         }
         if (k->kind == KEY_BYTES) {
-            if (!parse_bytes(value, &n))
+            if (!str_to_bytes(value, &n))
                 return err_set(why, ERR_RANGE,
                                "--model " STR_FMT
                                ": %s: expected a size such as 8G or 800M, got '" STR_FMT "'",

@@ -36,3 +36,13 @@ int cmd_failed(const char *name, const struct errmsg *why)
     fprintf(stderr, "millrace-worker %s: %s\n", name, why->text);
     return EXIT_FAILED;
 }
+
+void cmd_put_size(struct buf *out, int fine, uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KB", "MB", "GB", "TB"};
+    double v = (double)bytes;
+    int u = 0;
+    for (; v >= 1000 && u < 4; u++)
+        v /= 1000;
+    buf_printf(out, u >= fine ? "%.2f %s" : "%.0f %s", v, units[u]);
+}

@@ -58,24 +58,12 @@ static enum err take_u32(const char *name, const char *text, uint32_t max, uint3
     return ERR_OK;
 }
 
-/* "24G" and "24GiB" count by 1024, "24GB" by 1000, as the gateway's options do. */
 static enum err take_size(const char *name, const char *text, uint64_t *out, struct errmsg *why)
 {
-    static const char units[] = "KMGT";
-    const size_t digits = strspn(text, "0123456789.");
-    const char *unit = text + digits, *at = *unit ? strchr(units, *unit & ~0x20) : NULL;
-    double v;
-    const bool plain = !*unit;
-    const bool known =
-        plain ||
-        (at && (!unit[1] || strcasecmp(unit + 1, "b") == 0 || strcasecmp(unit + 1, "ib") == 0));
-    if (!known || !str_to_f64((struct str){text, digits}, &v) || !(v > 0))
+    if (!str_to_bytes(str_of(text), out))
         return err_set(why, ERR_RANGE, "%s '%.40s': a size such as 24G is wanted", name, text);
-    for (int i = 0; at && i <= at - units; i++)
-        v *= strcasecmp(unit + 1, "b") == 0 ? 1000 : 1024;
-    if (v < 1 << 20 || v > 1e15)
+    if (*out < 1 << 20 || *out > 1000000000000000u)
         return err_set(why, ERR_RANGE, "%s '%.40s': not within 1M to 900T", name, text);
-    *out = (uint64_t)v;
     return ERR_OK;
 }
 

@@ -2,6 +2,7 @@
  * starts. */
 #include "shared/base/str.h"
 #include "worker/commands.h"
+#include "worker/model/measure.h"
 #include "worker/sched/serve.h"
 
 #include <stdio.h>
@@ -94,8 +95,7 @@ int cmd_serve(int argc, char **argv)
     o.work_fd = (int)work;
     o.news_fd = (int)news;
     o.model.context = (uint32_t)context;
-    /* A step holds one token of each slot, and a block of prefill beside them. */
-    uint64_t least = slots + KV_BLOCK_TOKENS;
+    const uint64_t least = model_least_step(slots);
     if (slots == 0 || (step && step < least)) {
         fprintf(stderr,
                 "millrace-worker serve: --slots %llu needs --step-tokens of at least %llu, and at "
@@ -105,7 +105,7 @@ int cmd_serve(int argc, char **argv)
     }
     o.model.max_seqs = (uint32_t)slots;
     o.model.n_threads = (int)threads;
-    o.model.max_step_tokens = step ? (uint32_t)step : (uint32_t)(least > 512 ? least : 512);
+    o.model.max_step_tokens = (uint32_t)(step ? step : model_default_step(slots));
     o.parent = (int)parent;
     o.model.kv_blocks = (uint32_t)blocks;
     o.model.memory_bytes = memory;

@@ -136,8 +136,7 @@ static void read_template(struct inspect *r)
         r->tools = !chat_wants_of(t, &env).no_tools;
         template_free(t);
     }
-    r->reasoning = contains(src, "<think>") || contains(src, "reasoning_content") ||
-                   contains(src, "<|channel|>") || contains(src, "thinking");
+    r->reasoning = r->format.reasoning != NULL;
     r->system_role = contains(src, "system");
     r->images = contains(src, "image");
 }

@@ -8,8 +8,8 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/err.h"
-#include "worker/text/output/format.h"
 #include "worker/model/gguf.h"
+#include "worker/text/output/format.h"
 
 struct inspect_opts {
     uint32_t context; /* 0: the model's own */

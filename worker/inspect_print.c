@@ -2,6 +2,7 @@
 #include "worker/inspect.h"
 #include "shared/base/json.h"
 #include "shared/base/utf8.h"
+#include "worker/cmd_io.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,16 +13,6 @@ static const char *kv_name(const struct inspect *r, const struct inspect_opts *o
 }
 
 /* --- for people ------------------------------------------------------------------------------ */
-
-static void put_size(struct buf *out, uint64_t bytes)
-{
-    static const char *const units[] = {"bytes", "KB", "MB", "GB", "TB"};
-    double v = (double)bytes;
-    int u = 0;
-    for (; v >= 1000 && u < 4; u++)
-        v /= 1000;
-    buf_printf(out, u ? "%.2f %s" : "%.0f %s", v, units[u]);
-}
 
 static void put_count(struct buf *out, uint64_t n)
 {
@@ -90,15 +81,15 @@ static void put_template(struct buf *out, const struct inspect *r)
 static void put_memory(struct buf *out, const struct inspect *r, const struct inspect_opts *o)
 {
     buf_puts(out, "memory        weights ");
-    put_size(out, r->weight_bytes);
+    cmd_put_size(out, 1, r->weight_bytes);
     if (r->kv_bytes) {
         buf_puts(out, ", KV cache ");
-        put_size(out, r->kv_bytes);
+        cmd_put_size(out, 1, r->kv_bytes);
         buf_printf(
             out,
             " (%s, %" PRIu64 " bytes a token, %" PRIu32 " tokens, %" PRIu32 " slot%s), together ",
             kv_name(r, o), r->kv_bytes_per_token, r->context, r->slots, r->slots == 1 ? "" : "s");
-        put_size(out, r->weight_bytes + r->kv_bytes);
+        cmd_put_size(out, 1, r->weight_bytes + r->kv_bytes);
     }
     buf_puts(out, "\n");
 }
@@ -120,7 +111,7 @@ void inspect_text(const struct inspect *r, const struct inspect_opts *o, struct 
     buf_puts(out, "file          ");
     put_name(out, str_of(gguf_path(r->g)));
     buf_puts(out, " (");
-    put_size(out, gguf_file_bytes(r->g));
+    cmd_put_size(out, 1, gguf_file_bytes(r->g));
     buf_puts(out, ")\nname          ");
     put_name(out, r->name.n ? r->name : STR("(none)"));
     buf_puts(out, "\narchitecture  ");
@@ -151,43 +142,20 @@ void inspect_text(const struct inspect *r, const struct inspect_opts *o, struct 
 
 /* --- for programs ---------------------------------------------------------------------------- */
 
-static void put_member(struct buf *out, const char *key)
-{
-    buf_printf(out, "%s\"%s\":", out->n && out->p[out->n - 1] != '{' ? "," : "", key);
-}
-
-static void put_u64(struct buf *out, const char *key, uint64_t v)
-{
-    put_member(out, key);
-    buf_put_u64(out, v);
-}
-
-static void put_text(struct buf *out, const char *key, struct str s)
-{
-    put_member(out, key);
-    json_put_str(out, s.p, s.n);
-}
-
-static void put_bool(struct buf *out, const char *key, bool v)
-{
-    put_member(out, key);
-    buf_puts(out, v ? "true" : "false");
-}
-
 static void put_json_tensors(struct buf *out, const struct inspect *r)
 {
-    put_member(out, "tensors");
+    json_put_key(out, "tensors");
     buf_putc(out, '[');
     for (size_t i = 0; i < gguf_n_tensors(r->g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(r->g, i);
         buf_puts(out, i ? ",{" : "{");
-        put_text(out, "name", t->name);
-        put_text(out, "type", str_of(qtype_info((uint32_t)t->type)->name));
-        put_member(out, "shape");
+        json_put_member_str(out, "name", t->name);
+        json_put_member_str(out, "type", str_of(qtype_info((uint32_t)t->type)->name));
+        json_put_key(out, "shape");
         for (int d = 0; d < t->n_dims; d++)
             buf_printf(out, "%s%" PRIu64, d ? "," : "[", t->ne[d]);
         buf_putc(out, ']');
-        put_u64(out, "bytes", t->bytes);
+        json_put_member_u64(out, "bytes", t->bytes);
         buf_putc(out, '}');
     }
     buf_putc(out, ']');
@@ -196,42 +164,42 @@ static void put_json_tensors(struct buf *out, const struct inspect *r)
 void inspect_json(const struct inspect *r, const struct inspect_opts *o, struct buf *out)
 {
     buf_putc(out, '{');
-    put_text(out, "path", str_of(gguf_path(r->g)));
-    put_u64(out, "file_bytes", gguf_file_bytes(r->g));
-    put_text(out, "name", r->name);
-    put_text(out, "architecture", r->arch);
-    put_bool(out, "runs", r->runs);
-    put_text(out, "refusal", str_of(r->refusal.text));
-    put_bool(out, "encoder", r->encoder);
-    put_u64(out, "parameters", r->n_params);
-    put_u64(out, "active_parameters", r->n_active);
-    put_u64(out, "layers", r->layers);
-    put_u64(out, "embedding_length", r->embd);
-    put_u64(out, "heads", r->heads);
-    put_u64(out, "kv_heads", r->heads_kv);
-    put_u64(out, "feed_forward_length", r->ff);
-    put_u64(out, "experts", r->experts);
-    put_u64(out, "experts_used", r->experts_used);
-    put_u64(out, "vocabulary", r->vocab);
-    put_u64(out, "context_length", r->context_train);
-    put_text(out, "quantization", str_of(r->mix));
-    put_member(out, "types");
+    json_put_member_str(out, "path", str_of(gguf_path(r->g)));
+    json_put_member_u64(out, "file_bytes", gguf_file_bytes(r->g));
+    json_put_member_str(out, "name", r->name);
+    json_put_member_str(out, "architecture", r->arch);
+    json_put_member_bool(out, "runs", r->runs);
+    json_put_member_str(out, "refusal", str_of(r->refusal.text));
+    json_put_member_bool(out, "encoder", r->encoder);
+    json_put_member_u64(out, "parameters", r->n_params);
+    json_put_member_u64(out, "active_parameters", r->n_active);
+    json_put_member_u64(out, "layers", r->layers);
+    json_put_member_u64(out, "embedding_length", r->embd);
+    json_put_member_u64(out, "heads", r->heads);
+    json_put_member_u64(out, "kv_heads", r->heads_kv);
+    json_put_member_u64(out, "feed_forward_length", r->ff);
+    json_put_member_u64(out, "experts", r->experts);
+    json_put_member_u64(out, "experts_used", r->experts_used);
+    json_put_member_u64(out, "vocabulary", r->vocab);
+    json_put_member_u64(out, "context_length", r->context_train);
+    json_put_member_str(out, "quantization", str_of(r->mix));
+    json_put_key(out, "types");
     buf_putc(out, '{');
     for (int i = 0; i < r->n_types; i++)
-        put_u64(out, qtype_info((uint32_t)r->types[i].type)->name, r->types[i].bytes);
+        json_put_member_u64(out, qtype_info((uint32_t)r->types[i].type)->name, r->types[i].bytes);
     buf_putc(out, '}');
-    put_text(out, "tokenizer", str_of(r->tokenizer));
-    put_bool(out, "template", r->has_template && r->template_works);
-    put_bool(out, "tools", r->tools);
-    put_bool(out, "reasoning", r->reasoning);
-    put_text(out, "tool_format", str_of(output_format_calls(&r->format)));
-    put_text(out, "reasoning_format", str_of(output_format_reasoning(&r->format)));
-    put_u64(out, "weight_bytes", r->weight_bytes);
-    put_text(out, "kv_type", str_of(kv_name(r, o)));
-    put_u64(out, "kv_bytes_per_token", r->kv_bytes_per_token);
-    put_u64(out, "context", r->context);
-    put_u64(out, "slots", r->slots);
-    put_u64(out, "kv_bytes", r->kv_bytes);
+    json_put_member_str(out, "tokenizer", str_of(r->tokenizer));
+    json_put_member_bool(out, "template", r->has_template && r->template_works);
+    json_put_member_bool(out, "tools", r->tools);
+    json_put_member_bool(out, "reasoning", r->reasoning);
+    json_put_member_str(out, "tool_format", str_of(output_format_calls(&r->format)));
+    json_put_member_str(out, "reasoning_format", str_of(output_format_reasoning(&r->format)));
+    json_put_member_u64(out, "weight_bytes", r->weight_bytes);
+    json_put_member_str(out, "kv_type", str_of(kv_name(r, o)));
+    json_put_member_u64(out, "kv_bytes_per_token", r->kv_bytes_per_token);
+    json_put_member_u64(out, "context", r->context);
+    json_put_member_u64(out, "slots", r->slots);
+    json_put_member_u64(out, "kv_bytes", r->kv_bytes);
     if (o->list_tensors)
         put_json_tensors(out, r);
     buf_puts(out, "}\n");

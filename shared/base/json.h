@@ -57,6 +57,12 @@ json_kind_name(enum json_kind kind); /* "string", "integer", ... as OpenAI's mes
 void json_put_str(struct buf *b, const char *p,
                   size_t n); /* quoted and escaped; invalid UTF-8 becomes U+FFFD */
 void json_put_cstr(struct buf *b, const char *z);
+/* Members of an object that is being written: the comma where one is due, the key (not escaped: a
+ * name of ours), the value. */
+void json_put_key(struct buf *b, const char *key);
+void json_put_member_u64(struct buf *b, const char *key, uint64_t v);
+void json_put_member_str(struct buf *b, const char *key, struct str v);
+void json_put_member_bool(struct buf *b, const char *key, bool v);
 void json_put_f64(struct buf *b,
                   double v); /* shortest form that reads back equal; null when not finite */
 

@@ -80,3 +80,27 @@ void json_put_f64(struct buf *b, double v)
     }
     buf_puts(b, text);
 }
+
+void json_put_key(struct buf *b, const char *key)
+{
+    const char last = b->n ? b->p[b->n - 1] : '{';
+    buf_printf(b, "%s\"%s\":", last == '{' || last == '[' ? "" : ",", key);
+}
+
+void json_put_member_u64(struct buf *b, const char *key, uint64_t v)
+{
+    json_put_key(b, key);
+    buf_put_u64(b, v);
+}
+
+void json_put_member_str(struct buf *b, const char *key, struct str v)
+{
+    json_put_key(b, key);
+    json_put_str(b, v.p, v.n);
+}
+
+void json_put_member_bool(struct buf *b, const char *key, bool v)
+{
+    json_put_key(b, key);
+    buf_puts(b, v ? "true" : "false");
+}

@@ -48,3 +48,26 @@ bool str_to_f64(struct str s, double *out)
     *out = v;
     return true;
 }
+
+bool str_to_bytes(struct str s, uint64_t *out)
+{
+    static const char letters[] = "KMGTP";
+    size_t digits = 0;
+    while (digits < s.n && ((s.p[digits] >= '0' && s.p[digits] <= '9') || s.p[digits] == '.'))
+        digits++;
+    struct str unit = {s.p + digits, s.n - digits};
+    const char *letter = unit.n ? strchr(letters, unit.p[0] & ~0x20) : NULL;
+    double v, base = 1024, scale = 1;
+    if (!str_to_f64((struct str){s.p, digits}, &v) || (unit.n && (!letter || !*letter)))
+        return false;
+    if (unit.n == 2 && unit.p[1] == 'B')
+        base = 1000;
+    else if (unit.n > 1 && !(unit.n == 3 && unit.p[1] == 'i' && unit.p[2] == 'B'))
+        return false;
+    for (const char *l = letters; letter && l <= letter; l++)
+        scale *= base;
+    if (v * scale < 1 || v * scale > 1e18)
+        return false;
+    *out = (uint64_t)(v * scale);
+    return true;
+}

@@ -49,5 +49,8 @@ static inline uint64_t str_hash(struct str s)
 bool str_to_u64(struct str s, uint64_t max, uint64_t *out);
 bool str_to_i64(struct str s, int64_t min, int64_t max, int64_t *out);
 bool str_to_f64(struct str s, double *out); /* finite only */
+/* A size: "24G", "1.5GiB", "800MB", "4096". Letters alone and those with iB are powers of 1024,
+ * with B of 1000. At least one byte. */
+bool str_to_bytes(struct str s, uint64_t *out);
 
 #endif

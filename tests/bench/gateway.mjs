@@ -97,17 +97,19 @@ async function idleStreams() {
   await g.end();
 }
 
+const running = 'vllm:num_requests_running';
+
 // A client leaves in one phase of its request; how long until the slot (or the place in the queue) is free.
-async function leave(g, request, gauge, gone, times) {
+async function leave(g, request, gone, times, others = 0) {
   const took = [];
   for (let i = 0; i < times; i++) {
     const stop = new AbortController();
     const done = fetch(`${g.url}/v1/completions`, { method: 'POST', signal: stop.signal, headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ ...request, others: undefined, stream: true }) }).then(async (r) => { for await (const _ of r.body); }).catch(() => 'left');
+      body: JSON.stringify({ ...request, stream: true }) }).then(async (r) => { for await (const _ of r.body); }).catch(() => 'left');
     await gone(done);
     const t0 = performance.now();
     stop.abort();
-    while ((await g.metrics())[gauge] > (request.others ?? 0)) await sleep(4);
+    while ((await g.metrics())[running] > others) await sleep(4);
     took.push(performance.now() - t0);
     await done;
   }
@@ -116,22 +118,21 @@ async function leave(g, request, gauge, gone, times) {
 
 async function cancelBound() {
   const rows = [];
-  const running = 'vllm:num_requests_running';
   const file = synthesize(path.join(dir, 'prefill.gguf'), ['--arch', 'llama', '--quant', 'Q4_0', '--params',
     'layers=12,embd=1024,ff=4096,heads=8,vocab=1000,context=8192']);
   const g = await Gateway.start({ models: [`tiny=${demoModel},slots=1`, `slow=${file},context=8192,slots=1`], args: ['--log-level', 'warn'] });
   const story = { model: 'tiny', prompt: 'Once upon a time', ignore_eos: true, max_tokens: 1800 };
   const long = (i) => Array.from({ length: 6000 }, (_, k) => 10 + (k * 7 + i) % 900);
-  const until1 = (gauge) => async () => { while (!(await g.metrics())[gauge]) await sleep(4); await sleep(100 + Math.random() * 300); };
+  const itRuns = async () => { while (!(await g.metrics())[running]) await sleep(4); await sleep(100 + Math.random() * 300); };
   let salt = 0;
   const prefill = { model: 'slow', max_tokens: 1, get prompt() { return long(++salt); } };
   const holder = new AbortController();
-  rows.push(['decode', ...await leave(g, story, running, until1(running), 20)]);
-  rows.push(['prefill of 6,000 tokens', ...await leave(g, prefill, running, until1(running), 10)]);
+  rows.push(['decode', ...await leave(g, story, itRuns, 20)]);
+  rows.push(['prefill of 6,000 tokens', ...await leave(g, prefill, itRuns, 10)]);
   const held = fetch(`${g.url}/v1/completions`, { method: 'POST', signal: holder.signal, headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ ...prefill, prompt: long(++salt), max_tokens: 2000, ignore_eos: true, stream: true }) }).catch(() => 'left');
   while (!(await g.metrics())[running]) await sleep(1);
-  rows.push(['waiting for a slot', ...await leave(g, { model: 'slow', prompt: [11, 12], max_tokens: 1, others: 1 }, running, () => sleep(100), 10)]);
+  rows.push(['waiting for a slot', ...await leave(g, { model: 'slow', prompt: [11, 12], max_tokens: 1 }, () => sleep(100), 10, 1)]);
   holder.abort();
   await held;
   console.log('A client leaves; until its slot, or its place in the queue, is free (as /metrics tells):\n');
@@ -152,7 +153,6 @@ async function streamCost() {
   await g.end();
 }
 
-console.log(`## The gateway alone\n`);
 // Tokens per second of all streams together, from the client's side.
 async function aggregate() {
   const file = synthesize(path.join(dir, 'aggregate.gguf'), ['--arch', 'llama', '--quant', 'Q4_K', '--params',
@@ -181,6 +181,7 @@ async function aggregate() {
   await g.end();
 }
 
+console.log(`## The gateway alone\n`);
 const parts = { throughput, idleStreams, cancelBound, streamCost, aggregate };
 for (const [name, part] of Object.entries(parts)) if (!process.env.BENCH_PARTS || process.env.BENCH_PARTS.split(",").includes(name)) await part();
 fs.rmSync(dir, { recursive: true, force: true });

@@ -65,6 +65,17 @@ static inline char *read_file(const char *path, size_t *n)
     return p;
 }
 
+/* A published template or its cases, in place; NULL where the reference set is not at hand. The
+ * caller frees it. */
+static inline char *read_reference_template(struct str file, size_t *n)
+{
+    const char *dir = getenv("MILLRACE_REFERENCE");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/template/" STR_FMT, dir ? dir : "../shared/reference",
+             STR_ARG(file));
+    return read_file(path, n);
+}
+
 /* The file's bytes back the tree: free both when done. */
 static inline struct json *read_json(struct arena *a, const char *path, char **bytes)
 {

@@ -34,14 +34,14 @@ struct gguf_writer {
 enum err gguf_writer_open(struct gguf_writer **out, const char *path, struct errmsg *why)
 {
     struct gguf_writer *w = calloc(1, sizeof *w);
-    if (!w)
-        return err_set(why, ERR_NOMEM, "%s: out of memory", path ? path : "(memory)");
-    w->fd = -1;
-    buf_init(&w->keys);
-    buf_init(&w->infos);
     const bool memory = !path;
     if (memory)
         path = "(memory)";
+    if (!w)
+        return err_set(why, ERR_NOMEM, "%s: out of memory", path);
+    w->fd = -1;
+    buf_init(&w->keys);
+    buf_init(&w->infos);
     size_t n = strlen(path) + sizeof ".partial.4294967295";
     w->path = strdup(path);
     w->temp = malloc(n);

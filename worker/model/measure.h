@@ -24,6 +24,16 @@ struct kv_ask {
     enum qtype type;
 };
 enum { KV_STEP_DEFAULT = 512 };
+/* A step of `serve`, where none was asked for: at least a token of each slot and a block of prefill
+ * beside them. */
+static inline uint64_t model_least_step(uint64_t slots)
+{
+    return slots + KV_TOKENS;
+}
+static inline uint64_t model_default_step(uint64_t slots)
+{
+    return model_least_step(slots) > KV_STEP_DEFAULT ? model_least_step(slots) : KV_STEP_DEFAULT;
+}
 
 struct kv_need {
     struct kv_pool_shape shape; /* complete */

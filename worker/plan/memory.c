@@ -14,8 +14,7 @@ enum {
 
 uint32_t load_step_tokens(const struct subject *s, const struct load *l)
 {
-    const uint64_t least = (uint64_t)l->slots + KV_TOKENS;
-    uint64_t step = l->step_tokens ? l->step_tokens : least > 512 ? least : 512;
+    uint64_t step = l->step_tokens ? l->step_tokens : model_default_step(l->slots);
     if (s->arch->encoder && step < l->context) /* an input is one step */
         step = l->context;
     const uint64_t most = (uint64_t)l->context * l->slots;

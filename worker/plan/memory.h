@@ -46,7 +46,7 @@ struct gpu_memory {
 enum err memory_of_gpus(struct gpu_memory *out, const struct subject *s, const struct load *l,
                         uint64_t gpu_bytes, struct errmsg *why) MUST_CHECK;
 
-/* What a step of `serve` holds for so many slots (cmd_serve.c). */
+/* What a step of `serve` holds for this load. */
 uint32_t load_step_tokens(const struct subject *s, const struct load *l);
 
 #endif

@@ -1,19 +1,10 @@
 /* report.c - a plan for people; report_json.c has the programs' form. */
 #include "worker/plan/report.h"
 
+#include "worker/cmd_io.h"
 #include "worker/plan/thumb.h"
 
 #include <inttypes.h>
-
-static void put_size(struct buf *out, uint64_t bytes)
-{
-    static const char *const units[] = {"bytes", "KB", "MB", "GB", "TB"};
-    double v = (double)bytes;
-    int u = 0;
-    for (; v >= 1000 && u < 4; u++)
-        v /= 1000;
-    buf_printf(out, u > 2 ? "%.2f %s" : "%.0f %s", v, units[u]);
-}
 
 static const char *plural(uint64_t n)
 {
@@ -28,7 +19,7 @@ static void put_subject(const struct plan *p, struct buf *out)
     buf_printf(out, "model     %s: %s\n", s->name, s->what);
     buf_printf(out, "weights   %s%s, ", s->quant,
                s->quant_assumed ? " (assumed; --quant says another)" : "");
-    put_size(out, s->weight_bytes);
+    cmd_put_size(out, 3, s->weight_bytes);
     buf_printf(out, ": %.4g billion parameters", (double)s->n_params / 1e9);
     if (s->n_active != s->n_params)
         buf_printf(out, " (all in memory), %.4g billion of them read for a token",
@@ -41,7 +32,7 @@ static void put_machine(const struct machine *m, struct buf *out)
     buf_puts(out, "machine   ");
     if (m->gpus) {
         buf_printf(out, "%" PRIu32 " x %s of ", m->n_gpus, m->gpu_name);
-        put_size(out, m->gpu_bytes);
+        cmd_put_size(out, 3, m->gpu_bytes);
         if (m->gpu_gb_s > 0)
             buf_printf(out, ", %.0f GB/s (%s)", m->gpu_gb_s,
                        m->gpu_gb_s_given ? "as said" : "data sheet");
@@ -52,9 +43,9 @@ static void put_machine(const struct machine *m, struct buf *out)
             buf_printf(out, "; %" PRIu32 " more of another kind left out", m->n_other_gpus);
     } else {
         buf_printf(out, "the processor: %d core%s, ", m->cores, plural((uint64_t)m->cores));
-        put_size(out, m->ram_free_bytes);
+        cmd_put_size(out, 3, m->ram_free_bytes);
         buf_puts(out, m->ram_detected ? " free of " : " as said, of ");
-        put_size(out, m->ram_bytes);
+        cmd_put_size(out, 3, m->ram_bytes);
         if (m->ram_gb_s > 0)
             buf_printf(out, ", %.1f GB/s %s", m->ram_gb_s,
                        m->ram_gb_s_given ? "as said" : "measured");
@@ -67,7 +58,7 @@ static void put_machine(const struct machine *m, struct buf *out)
 static void put_part(struct buf *out, const char *name, uint64_t bytes, bool first)
 {
     buf_printf(out, "%s%s ", first ? "" : ", ", name);
-    put_size(out, bytes);
+    cmd_put_size(out, 3, bytes);
 }
 
 static void put_memory(const struct plan *p, struct buf *out)
@@ -77,7 +68,7 @@ static void put_memory(const struct plan *p, struct buf *out)
                qtype_info((uint32_t)(p->s->arch->encoder ? QTYPE_F32 : p->load.kv_type))->name);
     if (p->m->gpus) {
         const struct gpu_memory *g = &p->gpu;
-        put_size(out, g->total);
+        cmd_put_size(out, 3, g->total);
         if (g->gpus)
             buf_printf(out, " on %" PRIu32 " GPU%s", g->gpus, plural(g->gpus));
         buf_puts(out, g->gpus > 1 ? "\n          the fullest holds " : "\n          ");
@@ -87,7 +78,7 @@ static void put_memory(const struct plan *p, struct buf *out)
         put_part(out, "CUDA (assumed)", CUDA_BYTES, false);
     } else {
         const struct memory *c = &p->cpu;
-        put_size(out, c->total);
+        cmd_put_size(out, 3, c->total);
         buf_puts(out, "\n          ");
         put_part(out, "weights", c->weights, true);
         put_part(out, "KV cache", c->kv, false);
@@ -105,7 +96,7 @@ static void put_memory(const struct plan *p, struct buf *out)
                    p->m->n_gpus == 1 ? "is" : "are", p->m->n_gpus);
     } else {
         buf_printf(out, "%s: ", p->fits ? "yes" : "no");
-        put_size(out, p->room_bytes);
+        cmd_put_size(out, 3, p->room_bytes);
         buf_puts(out, " may be used");
     }
     buf_puts(out, "\n");
@@ -118,7 +109,7 @@ static void put_rooms(const struct plan *p, struct buf *out)
         const struct room *r = &p->rows[i];
         struct buf kv;
         buf_init(&kv);
-        put_size(&kv, r->kv_bytes);
+        cmd_put_size(&kv, 3, r->kv_bytes);
         buf_putc(&kv, '\0');
         buf_printf(out, "          %9" PRIu32 "  %13s  ", r->context, kv.p ? kv.p : "");
         buf_fini(&kv);
@@ -157,7 +148,7 @@ static void put_speed(const struct speed *v, struct buf *out)
     else
         buf_printf(out, " tokens/s in all for %" PRIu32 " requests on one worker", v->slots);
     buf_puts(out, " (a step reads ");
-    put_size(out, v->bytes);
+    cmd_put_size(out, 3, v->bytes);
     buf_puts(out, ")\n");
 }
 
@@ -218,7 +209,7 @@ enum err thumb_text(const struct load *load, struct buf *out, struct errmsg *why
             if (e)
                 return e;
             const size_t from = out->n;
-            put_size(out, g.total);
+            cmd_put_size(out, 3, g.total);
             if (g.gpus)
                 buf_printf(out, ": %" PRIu32 " x %s", g.gpus, t->gpu);
             else

@@ -120,13 +120,12 @@ static void name_file(struct subject *s, const struct gguf *g, const char *path)
     put_printable(s->name, sizeof s->name, name);
     s->distilled = names_distill(name);
     const struct str r1 = STR("R1");
-    snprintf(
-        s->what, sizeof s->what, "the file's own tensors, architecture %s%s%s%s", s->arch->name,
-        s->distilled ? "; a distill: a model of that architecture that learnt " : "",
-        s->distilled && memmem(name.p, name.n, r1.p, r1.n) ? "R1's answers, not R1 (671B) itself"
-        : s->distilled ? "another model's answers, not that model itself"
-                       : "",
-        "");
+    snprintf(s->what, sizeof s->what, "the file's own tensors, architecture %s%s%s", s->arch->name,
+             s->distilled ? "; a distill: a model of that architecture that learnt " : "",
+             s->distilled && memmem(name.p, name.n, r1.p, r1.n)
+                 ? "R1's answers, not R1 (671B) itself"
+             : s->distilled ? "another model's answers, not that model itself"
+                            : "");
     model_mix_name(s->quant, g);
     const struct gguf_kv *merges = gguf_kv(g, "tokenizer.ggml.merges");
     s->n_merges = merges ? merges->count : 0;
@@ -212,7 +211,7 @@ enum {
 enum err subject_open_shape(struct subject *s, const char *text, const char *quant,
                             struct errmsg *why)
 {
-    *s = (struct subject){.quant_assumed = !quant};
+    *s = (struct subject){0};
     struct synth_params p;
     struct shape_choice c;
     enum err e = shape_choose(&c, text, why);

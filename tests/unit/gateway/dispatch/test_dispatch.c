@@ -232,6 +232,9 @@ static void job_should_stream_and_finish_once_with_exact_usage(void **state)
     assert_int_equal(h.rows[0].outcome, USAGE_FINISHED);
     assert_int_equal(h.rows[0].delivered_tokens, 8);
     assert_string_equal(h.rows[0].finish, "stop");
+    char time[13];
+    snprintf(time, sizeof(time), "%.12s", h.rows[0].id); /* rows are appended, not strewn */
+    assert_int_equal(strtoll(time, NULL, 16), h.rows[0].created_ms);
     usage_flush(h.usage, 5000);
     assert_int_equal(usage_written(h.usage), 1);
     buf_fini(&c.text);

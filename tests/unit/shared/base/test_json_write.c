@@ -127,9 +127,29 @@ static int close_buf(void **state)
     return 0;
 }
 
+static void members_are_parted_by_commas_at_every_depth(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out);
+    buf_putc(&out, '{');
+    json_put_member_u64(&out, "n", UINT64_MAX);
+    json_put_member_str(&out, "s", str_of("a\"b"));
+    json_put_key(&out, "o");
+    buf_putc(&out, '{');
+    json_put_member_bool(&out, "t", true);
+    json_put_member_bool(&out, "f", false);
+    buf_puts(&out, "}}");
+    buf_putc(&out, 0);
+    assert_string_equal(
+        out.p, "{\"n\":18446744073709551615,\"s\":\"a\\\"b\",\"o\":{\"t\":true,\"f\":false}}");
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_are_parted_by_commas_at_every_depth),
         cmocka_unit_test(strings_are_escaped_as_rfc_8259_wants),
         cmocka_unit_test(invalid_utf8_becomes_the_replacement_character),
         cmocka_unit_test(what_is_written_reads_back),

@@ -89,9 +89,38 @@ static void checked_arithmetic_leaves_the_result_alone_on_overflow(void **state)
     assert_false(range_ok(8, UINT64_MAX, 16));
 }
 
+static void sizes_count_by_1024_or_with_a_plain_b_by_1000(void **state)
+{
+    (void)state;
+    const struct {
+        const char *text;
+        uint64_t bytes; /* 0: refused */
+    } cases[] = {{"4096", 4096},
+                 {"24G", 24ull << 30},
+                 {"24g", 24ull << 30},
+                 {"1.5GiB", 3ull << 29},
+                 {"800MB", 800000000},
+                 {"2T", 2ull << 40},
+                 {"", 0},
+                 {"G", 0},
+                 {"0G", 0},
+                 {"-1G", 0},
+                 {"24X", 0},
+                 {"24Gi", 0},
+                 {"24GBB", 0},
+                 {"1e30", 0},
+                 {"9999999P", 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t v = 0;
+        assert_int_equal(str_to_bytes(str_of(cases[i].text), &v), cases[i].bytes > 0);
+        assert_int_equal(v, cases[i].bytes);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_count_by_1024_or_with_a_plain_b_by_1000),
         cmocka_unit_test(unsigned_numbers_are_whole_and_in_range),
         cmocka_unit_test(signed_numbers_reach_both_ends),
         cmocka_unit_test(floats_are_finite_decimal_and_whole),

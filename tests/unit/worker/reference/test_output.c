@@ -111,14 +111,10 @@ static void check_wants(const struct known *k, struct str source)
 static void every_published_template_means_the_form_that_it_teaches(void **state)
 {
     UNUSED(state);
-    const char *dir = getenv("MILLRACE_REFERENCE");
     size_t seen = 0;
     for (size_t i = 0; i < COUNT(templates); i++) {
-        char path[1024];
         size_t n;
-        snprintf(path, sizeof(path), "%s/template/%s", dir ? dir : "../shared/reference",
-                 templates[i].file);
-        char *text = read_file(path, &n);
+        char *text = read_reference_template(str_of(templates[i].file), &n);
         if (!text)
             continue;
         seen++;

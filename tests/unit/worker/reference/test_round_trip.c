@@ -166,14 +166,10 @@ static void round_trip(const struct trip *k, struct str source)
 static void published_templates_and_the_parser_agree_on_calls(void **state)
 {
     UNUSED(state);
-    const char *dir = getenv("MILLRACE_REFERENCE");
     size_t seen = 0;
     for (size_t i = 0; i < COUNT(trips); i++) {
-        char path[1024];
         size_t n;
-        snprintf(path, sizeof(path), "%s/template/%s", dir ? dir : "../shared/reference",
-                 trips[i].file);
-        char *text = read_file(path, &n);
+        char *text = read_reference_template(str_of(trips[i].file), &n);
         if (!text)
             continue;
         seen++;
